@@ -1,0 +1,45 @@
+# `make demo` and `make test` are all a newcomer needs.
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+
+.PHONY: install demo check test bench campaign lock clean
+
+# The venv holds exactly what the lock names, checked by hash.
+$(VENV)/.run: requirements.lock pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/.test: $(VENV)/.run tests/requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r tests/requirements.lock
+	@touch $@
+
+install: $(VENV)/.run
+
+demo: $(VENV)/.run
+	@$(BIN)/archiver demo --to demo-archive
+
+check: $(VENV)/.test
+	$(BIN)/ruff format --check archiver tests
+	$(BIN)/ruff check archiver tests
+	$(BIN)/mypy
+	$(BIN)/pytest -q tests/test_layers.py
+
+test: $(VENV)/.test
+	$(BIN)/pytest
+
+bench: $(VENV)/.test
+	$(BIN)/python -m tests.bench
+
+campaign: $(VENV)/.test
+	ARCHIVER_CAMPAIGN=1 $(BIN)/pytest -m campaign --timeout 0
+
+# Needs uv; names no index host in what it writes.
+lock:
+	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build pyproject.toml -o requirements.lock
+	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra test pyproject.toml -o tests/requirements.lock
+
+clean:
+	rm -rf $(VENV) demo-archive build

@@ -1,0 +1,69 @@
+"""The words of the domain: a recording, its status, its fixity."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from enum import StrEnum
+
+
+class Status(StrEnum):
+    """Where a recording stands; a closed set, written to the ledger and to reports."""
+
+    PENDING = "pending"
+    ARCHIVED = "archived"
+    MISSING = "missing"
+    QUARANTINED = "quarantined"
+    EXPIRED = "expired"
+
+
+@dataclass(frozen=True, slots=True)
+class Fixity:
+    """Size in bytes and SHA-256 (32 raw bytes) of a recording's media."""
+
+    size_bytes: int
+    sha256: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recording as the PBX lists it.
+
+    `start_at` is the call's start and `saved_at` when the PBX saved the metadata (`pvt_created`), both aware UTC or None
+    where the PBX sent nothing usable. `length_bytes` is the media's length when the metadata gives a positive one;
+    `digest_md5` its 16 raw bytes when there is a digest. `extension` is the media type as a file extension without a
+    dot. `metadata` is the JSON object byte for byte, empty when only a CDR named the recording. `doubt` says what in
+    the metadata makes no sense (for instance a negative length): media that come along with it are quarantined.
+    """
+
+    account_id: str
+    recording_id: str
+    start_at: datetime | None
+    saved_at: datetime | None
+    duration_ms: int | None
+    length_bytes: int | None
+    digest_md5: bytes | None
+    extension: str
+    metadata: bytes
+    doubt: str = ""
+
+    @property
+    def dated_at(self) -> datetime:
+        """The instant the recording is filed under: start, else saved, else the month its id begins with, else 1970."""
+        found = self.start_at or self.saved_at
+        if found is not None:
+            return found
+        month = self.recording_id[:6]
+        if self.recording_id[6:7] == "-" and month.isascii() and month.isdigit() and "01" <= month[4:] <= "12":
+            year = int(month[:4])
+            if 1990 <= year <= 2200:  # noqa: PLR2004 - any call recorder's lifetime
+                return datetime(year, int(month[4:]), 1, tzinfo=UTC)
+        return datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class Cdr:
+    """What the archiver needs of a CDR: the recordings it names, and when the leg was."""
+
+    account_id: str
+    cdr_id: str
+    at: datetime | None
+    recording_ids: tuple[str, ...]
