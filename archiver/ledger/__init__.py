@@ -1,0 +1,1 @@
+"""What we know: the only memory of the archiver."""

@@ -1,0 +1,70 @@
+"""What the ledger needs of a database beyond SQLAlchemy Core: the only place where dialects differ."""
+
+from collections.abc import Iterator, Sequence
+from typing import Protocol, TypeVar
+
+from sqlalchemy import Connection, Table
+from sqlalchemy.dialects import sqlite
+
+from archiver.errors import LedgerError
+
+_T = TypeVar("_T")
+# Databases bound how many values one statement takes; 999 is the lowest bound among the SQLites in use.
+_MOST_VALUES = 500
+
+
+class Backend(Protocol):
+    """One database. Its methods block, so only the ledger's own threads call them.
+
+    All but `explain` may raise the driver's own errors, which the caller hands to `explain`.
+    """
+
+    @property
+    def errors(self) -> tuple[type[Exception], ...]:
+        """The kinds of errors that `explain` takes: the driver's, SQLAlchemy's, the operating system's."""
+        ...
+
+    def connect(self, *, create: bool) -> Connection:
+        """The connection for the writer; with `create` a database that is not there yet is made, readable by us alone.
+
+        Raises:
+            LedgerError: nothing is there, or it lies where a ledger can't.
+        """
+        ...
+
+    def connect_to_read(self) -> Connection:
+        """A connection that can't write."""
+        ...
+
+    def make_durable(self, connection: Connection) -> None:
+        """See to it that a commit survives a power cut, and that nobody else may read what lies on disk.
+
+        Raises:
+            LedgerError: the database doesn't promise it.
+        """
+        ...
+
+    def begin(self, connection: Connection, *, write: bool) -> None:
+        """Begin a transaction; one that writes takes its lock now, so that it never fails halfway for want of it."""
+        ...
+
+    def explain(self, error: Exception) -> LedgerError:
+        """The ledger's own error for one of the driver, SQLAlchemy or the operating system."""
+        ...
+
+    def close(self, connection: Connection) -> None:
+        """Close the writer's connection and leave the database in its plainest form."""
+        ...
+
+
+def insert_or(connection: Connection, table: Table) -> sqlite.Insert:
+    """An insert that can say what happens on conflict, in the connection's dialect."""
+    if connection.dialect.name != "sqlite":
+        raise LedgerError(f"The ledger can't use a {connection.dialect.name} database.")
+    return sqlite.insert(table)
+
+
+def portions(values: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """The values in portions that one statement takes."""
+    for start in range(0, len(values), _MOST_VALUES):
+        yield values[start : start + _MOST_VALUES]

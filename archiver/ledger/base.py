@@ -1,0 +1,255 @@
+"""The ledger's promise and the values that cross its border; `tests/contracts/` holds each ledger to it.
+
+The only memory of the archiver. All methods are coroutines; one writer thread behind them does the writes in batches. A
+ledger that can't answer raises LedgerError: unknown is not absent. A crash loses at most work that will be done again,
+never a fact.
+"""
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Protocol
+
+from archiver.recording import Fixity, Recording, Status
+from archiver.window import Window
+
+
+class WindowState(StrEnum):
+    """Whether a window was listed whole."""
+
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+
+
+class Outcome(StrEnum):
+    """How a run ended, as the run report says it."""
+
+    COMPLETE = "complete"
+    INCOMPLETE = "incomplete"
+    INTERRUPTED = "interrupted"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A recording that this run has claimed and must bring to an outcome.
+
+    `version` is the version to archive (1 unless the source served something else before). `was_known` says that an
+    earlier run knew the recording, so that its media may already lie in the store. `retries_used` is how many rungs of
+    the retry ladder are behind it and `due` whether its next attempt was due, so that a failure moves it one rung on.
+    `attempts` counts tries of all runs so far.
+    """
+
+    entry_id: int
+    recording: Recording
+    version: int
+    was_known: bool
+    retries_used: int
+    due: bool
+    attempts: int
+    quarantined_sha256: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PageResult:
+    """What a page's rows came to: tasks to work on, and how many rows need no work, by status.
+
+    Rows that this run has already claimed (windows overlap) are in none of them. `changed` counts archived recordings
+    that the source now lists with another length or digest; their new version is among the tasks.
+    """
+
+    tasks: Sequence[Task]
+    settled: Mapping[Status, int]
+    changed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WindowProgress:
+    """How far a window's listing has come: pages and rows so far, and the cursor the next page will be asked with."""
+
+    pages: int
+    rows: int
+    cursor: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One failed try at a recording, 1-based over all runs; `reason` is a stable short word, `detail` a sentence."""
+
+    number: int
+    at: datetime
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Settlement:
+    """What became of a task in this run; `failures` are the failed tries that went before.
+
+    ARCHIVED carries `key`, `fixity`, `archived_at`; `adopted` when nothing was downloaded or written because the same
+    bytes already lay there. Other statuses carry `reason` and `detail`, and `next_attempt_at` unless there is none.
+    `flags` are stable short words such as `weak_framing`.
+    """
+
+    entry_id: int
+    status: Status
+    attempts: int
+    failures: Sequence[Attempt] = ()
+    key: str = ""
+    fixity: Fixity | None = None
+    archived_at: datetime | None = None
+    adopted: bool = False
+    reason: str = ""
+    detail: str = ""
+    next_attempt_at: datetime | None = None
+    retries_used: int = 0
+    flags: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A piece of an account's calendar: disjoint windows, each with what the last look at it came to.
+
+    `scanned_at` is when its listing began, None when it was asked for and never listed; `reason` says why it is
+    incomplete.
+    """
+
+    window: Window
+    state: WindowState
+    scanned_at: datetime | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One invocation of `run`; `report` is its JSON report, empty while it goes on."""
+
+    run_no: int
+    run_id: str
+    started_at: datetime
+    ended_at: datetime | None
+    outcome: Outcome | None
+    report: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSummary:
+    """What `status` shows of an account: recordings and bytes by status, coverage, the oldest pending call.
+
+    `covered_through` is the instant up to which everything that was ever asked for is completely listed, None when
+    nothing is.
+    """
+
+    account_id: str
+    recordings: Mapping[Status, int]
+    bytes: Mapping[Status, int]
+    covered_through: datetime | None
+    incomplete: Sequence[Piece] = field(default=())
+    oldest_pending_at: datetime | None = None
+    next_attempt_at: datetime | None = None
+
+
+class Ledger(Protocol):
+    """The promise; see the module's docstring for what holds throughout. Every method may raise LedgerError."""
+
+    async def begin_run(self, run_id: str, *, started_at: datetime) -> Run:
+        """Note that a run began and give it its number, greater than any before."""
+        ...
+
+    async def end_run(self, run: Run, *, outcome: Outcome, ended_at: datetime, report: bytes) -> None:
+        """Note how a run ended, with its JSON report."""
+        ...
+
+    async def ask_for(self, account_id: str, windows: Sequence[Window]) -> None:
+        """Note that these windows are wanted: parts that the calendar does not hold yet become incomplete pieces."""
+        ...
+
+    async def record_page(
+        self,
+        run: Run,
+        account_id: str,
+        window: Window,
+        rows: Sequence[Recording],
+        progress: WindowProgress,
+        *,
+        at: datetime,
+        retry_missing: bool = False,
+    ) -> PageResult:
+        """Write a page's rows and its window's progress in one transaction, and claim for this run what needs work.
+
+        New rows become pending and due at once. Pending and quarantined rows are claimed whether due or not; missing
+        ones when the source changed their metadata, or with `retry_missing`. An archived row whose positive length or
+        digest differs from what is archived gets a new version to archive; its former object stays known. Expired rows
+        are left alone. A row without change costs no more than the claim.
+        """
+        ...
+
+    async def classify_page(self, account_id: str, rows: Sequence[Recording]) -> Mapping[Status, int]:
+        """What `record_page` would find, without writing anything; unknown rows count as pending."""
+        ...
+
+    async def finish_window(
+        self, account_id: str, window: Window, *, state: WindowState, scanned_at: datetime, reason: str = ""
+    ) -> None:
+        """Note how a window's listing ended: it replaces whatever the calendar held for that time."""
+        ...
+
+    async def calendar(self, account_id: str) -> Sequence[Piece]:
+        """The account's calendar in order: disjoint pieces, neighbours of the same kind not merged."""
+        ...
+
+    async def claim_due(self, run: Run, account_id: str, *, at: datetime, limit: int) -> Sequence[Task]:
+        """Claim up to `limit` recordings whose next attempt is due and which this run has not claimed yet."""
+        ...
+
+    async def settle(self, run: Run, settlement: Settlement) -> None:
+        """Hand over an outcome. Returns when it is accepted for the next batch; `flush` waits until it is durable."""
+        ...
+
+    async def flush(self) -> None:
+        """Wait until everything handed over is committed and synced."""
+        ...
+
+    async def statuses(self, account_id: str, recording_ids: Sequence[str]) -> Mapping[str, Status]:
+        """The status of each id that is known."""
+        ...
+
+    async def summaries(self, account_ids: Sequence[str] = ()) -> Sequence[AccountSummary]:
+        """What `status` shows, for all accounts or the named ones; under a second at ten million entries."""
+        ...
+
+    async def last_run(self) -> Run | None:
+        """The latest run, finished or not."""
+        ...
+
+    def archived(self, account_id: str) -> AsyncIterator["ArchivedEntry"]:
+        """All archived objects of an account, former versions included, read in batches so that memory stays flat."""
+        ...
+
+    async def close(self) -> None:
+        """Flush, checkpoint, and give the file back."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class ArchivedEntry:
+    """An archived object as the ledger knows it."""
+
+    entry_id: int
+    recording_id: str
+    version: int
+    key: str
+    fixity: Fixity
+    archived_at: datetime
+
+
+LADDER: tuple[timedelta, ...] = (
+    timedelta(minutes=5),
+    timedelta(minutes=15),
+    timedelta(hours=1),
+    timedelta(hours=4),
+    timedelta(hours=24),
+    timedelta(hours=72),
+)
+"""Pauses before a recording that is not there yet is tried again; after the last it is missing (issue 2, api-facts)."""

@@ -1,0 +1,36 @@
+"""Claiming what is due: each run takes each entry at most once."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Select, select, update
+
+from archiver.ledger.backend import portions
+from archiver.ledger.base import Task
+from archiver.ledger.columns import plain
+from archiver.ledger.entries import KNOWN_COLUMNS, find_account, find_metadata, known_of, recording_of, task_of
+from archiver.ledger.tables import entries
+
+
+def due_entries(account_no: int, run_no: int, *, at: int, limit: int) -> Select[*tuple[Any, ...]]:
+    """The due entries of an account that this run has not claimed, longest due first."""
+    # Only pending and quarantined entries have a next attempt. The order is that of the index `entries_due`.
+    return (
+        select(*KNOWN_COLUMNS)
+        .where(entries.c.account_no == account_no, entries.c.next_attempt_at <= at, entries.c.run_no != run_no)
+        .order_by(entries.c.next_attempt_at, entries.c.run_no, entries.c.entry_id)
+        .limit(limit)
+    )
+
+
+def claim_due(connection: Connection, run_no: int, account_id: str, *, at: int, limit: int) -> Sequence[Task]:
+    """See the ledger's promise; runs within the caller's transaction."""
+    account_no = find_account(connection, plain(account_id))
+    if account_no is None or limit < 1:
+        return []
+    due = [known_of(row) for row in connection.execute(due_entries(account_no, run_no, at=at, limit=limit))]
+    entry_ids = [known.entry_id for known in due]
+    for portion in portions(entry_ids):
+        connection.execute(update(entries).where(entries.c.entry_id.in_(portion)).values(run_no=run_no))
+    metadata = find_metadata(connection, entry_ids)
+    return [task_of(known, recording_of(account_id, known, metadata.get(known.entry_id, b"")), at=at) for known in due]

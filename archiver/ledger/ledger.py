@@ -1,0 +1,219 @@
+"""The ledger's promise kept over SQLAlchemy Core: each method is one job for the writer, or one outcome handed over."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+
+from sqlalchemy import Connection
+
+from archiver.errors import LedgerError
+from archiver.ledger import claims, coverage, pages, reading, runs, schema
+from archiver.ledger.backend import Backend
+from archiver.ledger.base import (
+    AccountSummary,
+    ArchivedEntry,
+    Outcome,
+    PageResult,
+    Piece,
+    Run,
+    Settlement,
+    Task,
+    WindowProgress,
+    WindowState,
+)
+from archiver.ledger.columns import milliseconds, plain, seconds
+from archiver.ledger.entries import find_account
+from archiver.ledger.settling import Settled, settled_of, write_settled
+from archiver.ledger.sqlite import SqliteBackend
+from archiver.ledger.writer import Writer
+from archiver.recording import Recording, Status
+from archiver.window import Window
+
+_SQLITE = "sqlite:///"
+_ARCHIVED_BATCH = 2000
+
+
+async def open_ledger(url: str, *, create: bool = True, busy_timeout_s: float = 30.0) -> "SqlLedger":
+    """Open the ledger at `url`, `sqlite:///` and a path, and bring its schema up to date.
+
+    With `create` a ledger that is not there yet is made, readable by this user alone; its folder must exist.
+    `busy_timeout_s` is how long a call waits while another process keeps the ledger locked. `close` it in the same
+    event loop.
+
+    Raises:
+        LedgerTooNew: a newer program wrote it; it was left untouched.
+        LedgerError: it can't be opened, is no ledger, or lies on a network file system.
+    """
+    backend = _backend(url, busy_timeout_s=busy_timeout_s)
+    writer = Writer[Settled](backend, write_settled)
+    await writer.open(partial(schema.prepare, backend=backend), create=create)
+    return SqlLedger(backend, writer)
+
+
+class SqlLedger:
+    """Keeps the promise of `base.Ledger`; made by `open_ledger`."""
+
+    def __init__(self, backend: Backend, writer: Writer[Settled]) -> None:
+        self._backend = backend
+        self._writer = writer
+        self._reader: ThreadPoolExecutor | None = None
+        self._reading: Connection | None = None
+
+    async def begin_run(self, run_id: str, *, started_at: datetime) -> Run:
+        """See the promise; times are cut to the millisecond."""
+        return await self._writer.write(partial(runs.begin_run, run_id=run_id, started_ms=milliseconds(started_at)))
+
+    async def end_run(self, run: Run, *, outcome: Outcome, ended_at: datetime, report: bytes) -> None:
+        """See the promise."""
+        ended_ms = milliseconds(ended_at)
+        await self._writer.write(
+            partial(runs.end_run, run_no=run.run_no, outcome=outcome, ended_ms=ended_ms, report=report)
+        )
+
+    async def ask_for(self, account_id: str, windows: Sequence[Window]) -> None:
+        """See the promise."""
+        spans = [coverage.span_of(window) for window in windows]
+        await self._writer.write(partial(coverage.ask_for, account_id=account_id, spans=spans))
+
+    async def record_page(
+        self,
+        run: Run,
+        account_id: str,
+        window: Window,
+        rows: Sequence[Recording],
+        progress: WindowProgress,
+        *,
+        at: datetime,
+        retry_missing: bool = False,
+    ) -> PageResult:
+        """See the promise; an id that stands twice in a page counts once, as it stands last."""
+        page = pages.Page(
+            run_no=run.run_no,
+            account_id=account_id,
+            span=coverage.span_of(window),
+            rows=rows,
+            progress=progress,
+            at=seconds(at),
+            retry_missing=retry_missing,
+        )
+        return await self._writer.write(partial(pages.record_page, page=page))
+
+    async def classify_page(self, account_id: str, rows: Sequence[Recording]) -> Mapping[Status, int]:
+        """See the promise."""
+        return await self._writer.read(partial(pages.classify_page, account_id=account_id, rows=rows))
+
+    async def finish_window(
+        self, account_id: str, window: Window, *, state: WindowState, scanned_at: datetime, reason: str = ""
+    ) -> None:
+        """See the promise."""
+        await self._writer.write(
+            partial(
+                coverage.finish_window,
+                account_id=account_id,
+                span=coverage.span_of(window),
+                state=state,
+                scanned_at=seconds(scanned_at),
+                reason=reason,
+            )
+        )
+
+    async def calendar(self, account_id: str) -> Sequence[Piece]:
+        """See the promise."""
+
+        def read(connection: Connection) -> Sequence[Piece]:
+            account_no = find_account(connection, plain(account_id))
+            return [] if account_no is None else coverage.read_pieces(connection, account_no)
+
+        return await self._writer.read(read)
+
+    async def claim_due(self, run: Run, account_id: str, *, at: datetime, limit: int) -> Sequence[Task]:
+        """See the promise; those due longest come first."""
+        return await self._writer.write(
+            partial(claims.claim_due, run_no=run.run_no, account_id=account_id, at=seconds(at), limit=limit)
+        )
+
+    async def settle(self, run: Run, settlement: Settlement) -> None:
+        """See the promise; waits while too many outcomes are not durable yet.
+
+        Raises:
+            ValueError: ARCHIVED without key, fixity or time; nothing was accepted.
+        """
+        await self._writer.hand_over(settled_of(run.run_no, settlement))
+
+    async def flush(self) -> None:
+        """See the promise."""
+        await self._writer.flush()
+
+    async def statuses(self, account_id: str, recording_ids: Sequence[str]) -> Mapping[str, Status]:
+        """See the promise."""
+        return await self._writer.read(
+            partial(reading.read_statuses, account_id=account_id, recording_ids=recording_ids)
+        )
+
+    async def summaries(self, account_ids: Sequence[str] = ()) -> Sequence[AccountSummary]:
+        """See the promise; in the order of the accounts' ids, accounts that the ledger doesn't know left out."""
+        return await self._writer.read(partial(reading.read_summaries, account_ids=account_ids))
+
+    async def last_run(self) -> Run | None:
+        """See the promise."""
+        return await self._writer.read(runs.last_run)
+
+    async def archived(self, account_id: str) -> AsyncIterator[ArchivedEntry]:
+        """See the promise; in the order of recording ids, each recording's versions in order.
+
+        What is archived while this goes on may be among them or not.
+        """
+        await self._writer.flush()
+        after: str | None = None
+        while True:
+            if self._reader is None:
+                self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
+            batch, after = await asyncio.wrap_future(self._reader.submit(self._read_archived, account_id, after))
+            for entry in batch:
+                yield entry
+            if after is None:
+                break
+            await self._writer.flush()
+
+    async def close(self) -> None:
+        """See the promise; raises what kept something accepted from being written. A second call does nothing."""
+        reader, self._reader = self._reader, None
+        try:
+            if reader is not None:
+                closing = reader.submit(self._close_reading)
+                reader.shutdown(wait=False)
+                await asyncio.shield(asyncio.wrap_future(closing))
+        finally:
+            await self._writer.close()
+
+    def _read_archived(self, account_id: str, after: str | None) -> tuple[Sequence[ArchivedEntry], str | None]:
+        # A connection of its own, and one short transaction per batch, so that a long walk holds up nobody.
+        try:
+            if self._reading is None:
+                self._reading = self._backend.connect_to_read()
+            self._backend.begin(self._reading, write=False)
+            try:
+                return reading.read_archived(self._reading, account_id, after, limit=_ARCHIVED_BATCH)
+            finally:
+                self._reading.rollback()
+        except self._backend.errors as error:
+            raise self._backend.explain(error) from error
+
+    def _close_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.close()
+            self._reading = None
+
+
+def _backend(url: str, *, busy_timeout_s: float) -> Backend:
+    # What follows is a path, whatever characters it has: nothing in it is a host, an option or a password.
+    path = url.removeprefix(_SQLITE)
+    if path == url:
+        # Not shown, since it may hold a password.
+        raise LedgerError("ledger.url names no kind of ledger that is known: use sqlite:/// and the path of a file.")
+    if path in {"", ":memory:"} or "\x00" in path:
+        raise LedgerError("The ledger needs a file of its own: use sqlite:/// and its path.")
+    return SqliteBackend(Path(path), busy_timeout_s=busy_timeout_s)

@@ -1,0 +1,43 @@
+"""The runs the ledger remembers."""
+
+from typing import cast
+
+from sqlalchemy import Connection, insert, select, update
+
+from archiver.errors import LedgerError
+from archiver.ledger.base import Outcome, Run
+from archiver.ledger.columns import from_milliseconds, original, plain
+from archiver.ledger.tables import runs
+
+
+def begin_run(connection: Connection, run_id: str, *, started_ms: int) -> Run:
+    """Note that a run began, under a number greater than any before."""
+    added = insert(runs).values(run_id=plain(run_id), started_ms=started_ms, report=b"")
+    (run_no,) = cast("tuple[int]", connection.execute(added).inserted_primary_key)
+    return Run(run_no, run_id, from_milliseconds(started_ms), ended_at=None, outcome=None)
+
+
+def end_run(connection: Connection, run_no: int, *, outcome: Outcome, ended_ms: int, report: bytes) -> None:
+    """Note how a run ended.
+
+    Raises:
+        LedgerError: the ledger knows no such run.
+    """
+    ended = update(runs).where(runs.c.run_no == run_no)
+    if not connection.execute(ended.values(outcome=outcome.value, ended_ms=ended_ms, report=report)).rowcount:
+        raise LedgerError(f"The ledger knows no run {run_no}: was it replaced by an older copy during the run?")
+
+
+def last_run(connection: Connection) -> Run | None:
+    """The latest run, finished or not."""
+    found = connection.execute(select(runs).order_by(runs.c.run_no.desc()).limit(1)).one_or_none()
+    if found is None:
+        return None
+    return Run(
+        run_no=found.run_no,
+        run_id=original(found.run_id),
+        started_at=from_milliseconds(found.started_ms),
+        ended_at=None if found.ended_ms is None else from_milliseconds(found.ended_ms),
+        outcome=None if found.outcome is None else Outcome(found.outcome),
+        report=found.report,
+    )

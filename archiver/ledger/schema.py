@@ -1,0 +1,101 @@
+"""The ledger's schema version: create, bring up to date, check; what a newer program wrote is left alone.
+
+A fresh ledger is created in its newest shape, so that Alembic, slow to import, is needed only to upgrade an older one.
+"""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, inspect, text
+
+from archiver.errors import LedgerError, LedgerTooNew
+from archiver.ledger.backend import Backend
+from archiver.ledger.tables import ledger_metadata
+
+REVISIONS = ("0001",)
+"""Every revision there has been, oldest first; the files under `migrations/versions` must be the same."""
+
+_NEWEST = REVISIONS[-1]
+_FOREIGN = "The file is a database, but no ledger of this program; it was left untouched."
+
+
+def prepare(connection: Connection, backend: Backend) -> None:
+    """Make the ledger durable and its schema current, in one transaction: after a kill it is the old or the new one.
+
+    Raises:
+        LedgerTooNew: an unknown revision; nothing was changed.
+        LedgerError: the database holds something else, or a table or column is missing.
+    """
+    backend.begin(connection, write=False)
+    current = _is_current(connection)
+    connection.rollback()
+    backend.make_durable(connection)
+    if not current:
+        backend.begin(connection, write=True)
+        # Another process may have been faster.
+        if not _is_current(connection):
+            _bring_up_to_date(connection)
+        connection.commit()
+    backend.begin(connection, write=False)
+    _check_shape(connection)
+    connection.rollback()
+
+
+def migrate(connection: Connection) -> None:
+    """Run the missing migrations on `connection`, within the transaction that the caller began and will end."""
+    from alembic import command
+    from alembic.config import Config
+
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations").replace("%", "%%"))
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")
+
+
+def _is_current(connection: Connection) -> bool:
+    """Whether the schema is the newest; False when it is older or when there is none yet."""
+    names = set(inspect(connection).get_table_names())
+    if not names:
+        return False
+    if "alembic_version" not in names:
+        raise LedgerError(_FOREIGN)
+    found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
+    if not found and names == {"alembic_version"}:
+        return False
+    if len(found) != 1 or found[0] not in REVISIONS:
+        raise LedgerTooNew(
+            f"The ledger has schema {', '.join(map(str, found)) or 'none'}; this program knows up to {_NEWEST}. "
+            "A newer program wrote it: use that one. Nothing was changed."
+        )
+    return bool(found[0] == _NEWEST)
+
+
+def _bring_up_to_date(connection: Connection) -> None:
+    if inspect(connection).get_table_names():
+        migrate(connection)
+        return
+    ledger_metadata.create_all(connection, checkfirst=False)
+    # As Alembic makes and fills it.
+    connection.execute(
+        text(
+            "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL, "
+            "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
+        )
+    )
+    connection.execute(text("INSERT INTO alembic_version (version_num) VALUES (:revision)"), {"revision": _NEWEST})
+
+
+def _check_shape(connection: Connection) -> None:
+    """Compare tables, columns and indexes with what this program reads and writes."""
+    found = inspect(connection)
+    names = set(found.get_table_names())
+    missing = [f"the table {name}" for name in ledger_metadata.tables if name not in names]
+    for name, table in ledger_metadata.tables.items():
+        if name in names:
+            columns = {column["name"] for column in found.get_columns(name)}
+            missing += [f"the column {name}.{column.name}" for column in table.columns if column.name not in columns]
+            indexes = {index["name"] for index in found.get_indexes(name)}
+            missing += [f"the index {index.name}" for index in table.indexes if index.name not in indexes]
+    if missing:
+        raise LedgerError(
+            f"The ledger's schema lacks {', '.join(missing[:5])}: the file is damaged or was changed by other means."
+        )

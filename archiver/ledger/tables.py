@@ -1,0 +1,164 @@
+"""The ledger's tables. `migrations/` brings an older ledger to this shape; a test holds the two against each other.
+
+Times are whole Unix seconds, or milliseconds where the name ends in `_ms`. Text goes through `columns.plain`. What a
+later look never needs is not kept: metadata only until the recording is archived, tries only when they failed.
+"""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+    text,
+)
+
+ledger_metadata = MetaData()
+
+# SQLite gives only INTEGER PRIMARY KEY its fast row id; elsewhere ten million entries want 64 bits.
+_Number = BigInteger().with_variant(Integer(), "sqlite")
+
+
+def _words(name: str) -> Column[str]:
+    return Column(name, String, nullable=False, server_default="")
+
+
+def _count(name: str) -> Column[int]:
+    return Column(name, BigInteger, nullable=False, server_default="0")
+
+
+accounts = Table(
+    "accounts",
+    ledger_metadata,
+    Column("account_no", Integer, primary_key=True),
+    Column("account_id", String, nullable=False, unique=True),
+)
+
+runs = Table(
+    "runs",
+    ledger_metadata,
+    Column("run_no", Integer, primary_key=True),
+    Column("run_id", String, nullable=False),
+    Column("started_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    Column("outcome", String),
+    Column("report", LargeBinary, nullable=False),
+    sqlite_autoincrement=True,
+)
+
+entries = Table(
+    "entries",
+    ledger_metadata,
+    Column("entry_id", _Number, primary_key=True),
+    Column("account_no", Integer, nullable=False),
+    Column("recording_id", String, nullable=False),
+    Column("status", String, nullable=False),
+    # The run that claimed it last; each run claims an entry at most once.
+    Column("run_no", Integer, nullable=False),
+    Column("listed_at", BigInteger, nullable=False),
+    # What the PBX listed last.
+    Column("start_at", BigInteger),
+    Column("saved_at", BigInteger),
+    Column("duration_ms", BigInteger),
+    Column("length_bytes", BigInteger),
+    Column("digest_md5", LargeBinary),
+    _words("extension"),
+    _words("doubt"),
+    # The archived object of this version, when there is one.
+    Column("version", Integer, nullable=False, server_default="1"),
+    _words("key"),
+    Column("size_bytes", BigInteger),
+    Column("sha256", LargeBinary),
+    Column("archived_ms", BigInteger),
+    Column("archived_run_no", Integer),
+    # How the tries went.
+    _count("attempts"),
+    _count("retries_used"),
+    Column("next_attempt_at", BigInteger),
+    _words("reason"),
+    _words("detail"),
+    _words("flags"),
+    Column("quarantined_sha256", LargeBinary),
+    UniqueConstraint("account_no", "recording_id", name="entries_recording"),
+)
+
+# `run_no` stands in the index so that what this run has claimed is passed over without reading the entry.
+Index(
+    "entries_due",
+    entries.c.account_no,
+    entries.c.next_attempt_at,
+    entries.c.run_no,
+    sqlite_where=text("next_attempt_at IS NOT NULL"),
+    postgresql_where=text("next_attempt_at IS NOT NULL"),
+)
+Index(
+    "entries_pending",
+    entries.c.account_no,
+    entries.c.start_at,
+    sqlite_where=text("status = 'pending'"),
+    postgresql_where=text("status = 'pending'"),
+)
+
+listed_metadata = Table(
+    "listed_metadata",
+    ledger_metadata,
+    Column("entry_id", _Number, primary_key=True, autoincrement=False),
+    Column("metadata", LargeBinary, nullable=False),
+)
+
+former_versions = Table(
+    "former_versions",
+    ledger_metadata,
+    Column("entry_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("key", String, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("archived_ms", BigInteger, nullable=False),
+    Column("archived_run_no", Integer, nullable=False),
+)
+
+attempts = Table(
+    "attempts",
+    ledger_metadata,
+    Column("attempt_no", _Number, primary_key=True),
+    Column("entry_id", BigInteger, nullable=False),
+    Column("number", BigInteger, nullable=False),
+    Column("run_no", Integer, nullable=False),
+    Column("at", BigInteger, nullable=False),
+    _words("reason"),
+    _words("detail"),
+    Index("attempts_entry", "entry_id"),
+)
+
+calendar = Table(
+    "calendar",
+    ledger_metadata,
+    Column("piece_no", _Number, primary_key=True),
+    Column("account_no", Integer, nullable=False),
+    Column("start_at", BigInteger, nullable=False),
+    Column("end_at", BigInteger, nullable=False),
+    Column("state", String, nullable=False),
+    Column("scanned_at", BigInteger),
+    _words("reason"),
+    # How far the listing has come; for people, nothing resumes from it.
+    _count("pages"),
+    _count("rows"),
+    _words("cursor"),
+    Column("run_no", Integer),
+    UniqueConstraint("account_no", "start_at", name="calendar_start"),
+)
+
+# Kept in the transactions that change the entries, so that `status` need not count ten million of them.
+tallies = Table(
+    "tallies",
+    ledger_metadata,
+    Column("account_no", Integer, primary_key=True, autoincrement=False),
+    Column("status", String, primary_key=True),
+    _count("recordings"),
+    _count("bytes"),
+)
