@@ -1,0 +1,1 @@
+"""Where media rest: one promise (`base`), kept by each store."""

@@ -1,0 +1,125 @@
+"""The promise every store keeps; `tests/contracts/` holds each store to it.
+
+Calls block: the pipeline makes them in threads of its own pool, so a store must be safe to call from several threads.
+Keys are relative (`archiver.keys.check_key`) and are checked on the way in and on the way out.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Protocol
+
+from archiver.recording import Fixity
+
+
+class Media(Protocol):
+    """A body that was received whole and rests in memory or in a spool file; its fixity is what was received."""
+
+    @property
+    def fixity(self) -> Fixity:
+        """Size and SHA-256 of the bytes that `chunks` yields."""
+        ...
+
+    def chunks(self) -> Iterator[bytes]:
+        """The bytes from the start; each call begins anew."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class NewObject:
+    """One object to put: its key, its media, and the MIME type for stores that keep one."""
+
+    key: str
+    media: Media
+    content_type: str
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """An object after its put: `adopted` when the same bytes already lay there, so that nothing was written."""
+
+    key: str
+    size_bytes: int
+    adopted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectHead:
+    """What a store says of an object without reading it; `sha256` is None where the store keeps no digest."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+    sha256: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """Free space of a destination in bytes and inodes; None where the store has no such limit."""
+
+    free_bytes: int | None
+    free_inodes: int | None
+
+
+class Store(Protocol):
+    """All or nothing, never over an existing object, and honest about what it can't tell."""
+
+    def prepare(self) -> None:
+        """Make sure the destination can be used and clear what dead runs left; once, with the archive's lock held.
+
+        Raises:
+            StoreDenied, StoreFull, StoreUnavailable: with a message that says what to do.
+        """
+        ...
+
+    def put(self, objects: Sequence[NewObject]) -> Sequence[StoredObject]:
+        """Put objects in their order; each is all or nothing and durable (where asked for) on return.
+
+        Counts the bytes it receives and compares them, and the size read back from the store, with the fixity.
+        A key that holds the same bytes is adopted; one that holds others is left alone. After a failure each
+        object of this call is whole or absent, and the same call may be made again.
+
+        Raises:
+            InvalidKey, ObjectDiffers, StoreMismatch, StoreUnavailable, StoreDenied, StoreFull.
+        """
+        ...
+
+    def head(self, key: str) -> ObjectHead | None:
+        """The object's head, or None when it is certainly absent.
+
+        Raises:
+            StoreUnavailable, StoreDenied: when the store can't tell.
+        """
+        ...
+
+    def open(self, key: str) -> Iterator[bytes]:
+        """The object's bytes in chunks of up to 1 MiB.
+
+        Raises:
+            ObjectNotFound, StoreUnavailable, StoreDenied.
+        """
+        ...
+
+    def list(self, prefix: str = "") -> Iterator[ObjectHead]:
+        """Heads of all objects whose key begins with `prefix`, in key order; never temporaries, never `.archiver`.
+
+        Raises:
+            StoreUnavailable, StoreDenied: when the listing can't be completed.
+        """
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; one that is not there is no error.
+
+        Raises:
+            StoreUnavailable, StoreDenied.
+        """
+        ...
+
+    def room(self) -> Room:
+        """What is free at the destination."""
+        ...
+
+    def close(self) -> None:
+        """Give back file descriptors and connections; further calls are an error."""
+        ...

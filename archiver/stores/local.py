@@ -1,0 +1,128 @@
+"""The store on a local or mounted file system."""
+
+import stat
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+from archiver.errors import ObjectNotFound, StoreDenied
+from archiver.keys import check_key
+from archiver.stores.archive_folder import ArchiveFolder
+from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
+from archiver.stores.disk import READ_FLAGS, Disk, close_quietly, kind_of, read_all, spoken, spoken_but_absent
+from archiver.stores.publishing import Placement
+from archiver.stores.walk import File, Stranger, walk
+
+
+class LocalStore:
+    """Keeps objects as files: the key is the path under the root. Keeps the promise of `base.Store`.
+
+    Files get mode 0600 and folders 0700, less what the umask takes away. With `durable` a put returns only when its
+    bytes, its name and the folders on the way would survive a power loss. `folder` is the archive's local folder, whose
+    temporaries are there for spools.
+
+    Raises:
+        StoreDenied, StoreFull, StoreUnavailable: from the constructor, when the root can't be used.
+    """
+
+    def __init__(
+        self, root: Path, *, durable: bool, disk: Disk | None = None, reserve_bytes: int = 64 << 20, make: bool = True
+    ) -> None:
+        self.folder = ArchiveFolder(root, durable=durable, disk=disk, reserve_bytes=reserve_bytes, make=make)
+        self._disk = self.folder.disk
+        self._folders = self.folder.folders
+        self._durable = durable
+
+    def prepare(self) -> None:
+        """See `Store.prepare`."""
+        self.folder.prepare()
+
+    def put(self, objects: Sequence[NewObject]) -> Sequence[StoredObject]:
+        """See `Store.put`; all bytes are staged and synced before the first key appears."""
+        placements = []
+        for new in objects:
+            *segments, name = check_key(new.key).split("/")
+            placements.append(Placement(tuple(segments), name, new.media))
+        adopted = self.folder.publisher.publish(placements)
+        return [
+            StoredObject(new.key, new.media.fixity.size_bytes, adopted=was_there)
+            for new, was_there in zip(objects, adopted, strict=True)
+        ]
+
+    def head(self, key: str) -> ObjectHead | None:
+        """See `Store.head`; a folder is no object, whereas a symlink or a device there can't be told."""
+        *segments, name = check_key(key).split("/")
+        path = f"{self.folder.path}/{key}"
+        try:
+            with self._folders.use(segments, create=False) as folder, spoken_but_absent(path):
+                found = self._disk.stat(name, dir_fd=folder.fd)
+        except FileNotFoundError:
+            self._folders.check_root()
+            return None
+        if stat.S_ISDIR(found.st_mode):
+            return None
+        if not stat.S_ISREG(found.st_mode):
+            raise StoreDenied(f"{path}: {kind_of(found.st_mode)} stands where an object belongs: move it away")
+        return ObjectHead(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+
+    def open(self, key: str) -> Iterator[bytes]:
+        """See `Store.open`; the key is looked up at once, the bytes are read as they are asked for."""
+        if self.head(key) is None:
+            raise ObjectNotFound(f"no object {key}")
+        return self._read(key)
+
+    def list(self, prefix: str = "") -> Iterator[ObjectHead]:
+        """See `Store.list`."""
+        for found in self._walk(prefix):
+            if isinstance(found, File):
+                yield ObjectHead(found.key, found.size_bytes, datetime.fromtimestamp(found.modified_s, UTC))
+
+    def strangers(self) -> Iterator[Stranger]:
+        """What lies in the archive and is no object: symlinks, devices, names that are no keys.
+
+        Raises:
+            StoreUnavailable, StoreDenied: when the walk can't be completed.
+        """
+        for found in self._walk(""):
+            if isinstance(found, Stranger):
+                yield found
+
+    def delete(self, key: str) -> None:
+        """See `Store.delete`; the folder stays."""
+        *segments, name = check_key(key).split("/")
+        if self.head(key) is None:
+            return
+        try:
+            with self._folders.use(segments, create=False) as folder:
+                with spoken_but_absent(f"{self.folder.path}/{key}"), folder.lock:
+                    self._disk.unlink(name, dir_fd=folder.fd)
+                if self._durable:
+                    folder.settle()
+        except FileNotFoundError:
+            return
+
+    def room(self) -> Room:
+        """See `Store.room`."""
+        return self.folder.room()
+
+    def close(self) -> None:
+        """See `Store.close`."""
+        self.folder.close()
+
+    def _walk(self, prefix: str) -> Iterator[File | Stranger]:
+        self._folders.check_root()
+        return walk(self._disk, self._folders.root.fd, self.folder.path, prefix)
+
+    def _read(self, key: str) -> Iterator[bytes]:
+        *segments, name = key.split("/")
+        path = f"{self.folder.path}/{key}"
+        try:
+            with self._folders.use(segments, create=False) as folder, spoken_but_absent(path):
+                fd = self._disk.open(name, READ_FLAGS, dir_fd=folder.fd)
+        except FileNotFoundError:
+            raise ObjectNotFound(f"no object {key}") from None
+        try:
+            with spoken(path):
+                yield from read_all(self._disk, fd)
+        finally:
+            close_quietly(self._disk, fd)
