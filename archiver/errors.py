@@ -15,6 +15,7 @@
     │   ├── BodyCut              8  retryable  a body that ended early by its own framing
     │   ├── TooSlow              8  retryable  throughput under the floor
     │   ├── MediaNotThere        8  permanent  404 or 410: not there yet, or never; the ladder decides
+    │   ├── ListingIncomplete    3  permanent  a window that can't be listed whole
     │   └── RequestRefused       8  permanent  another 4xx, or a redirect
     ├── Contradiction            3  retryable  bytes came but contradict the metadata
     ├── StoreError               5
@@ -29,7 +30,7 @@
     │   └── LedgerTooNew         5  fatal      written by a newer program
     └── ArchiveInUse             6  fatal      another run holds the archive
 
-A retryable failure is tried again within the run; a permanent one ends the work on that one recording; a fatal one stops
+A retryable failure is tried again within the run; a permanent one ends work on that one recording; a fatal one stops
 the run.
 """
 
@@ -171,6 +172,14 @@ class MediaNotThere(PbxError):
 
     code = "not_there"
     severity = Severity.PERMANENT
+
+
+class ListingIncomplete(PbxError):
+    """A window's listing ended without proof that it was whole."""
+
+    code = "listing_incomplete"
+    severity = Severity.PERMANENT
+    exit_code = ExitCode.LEFT
 
 
 class RequestRefused(PbxError):

@@ -27,7 +27,7 @@ class Fixity:
 class Recording:
     """One recording as the PBX lists it.
 
-    `start_at` is the call's start and `saved_at` when the PBX saved the metadata (`pvt_created`), both aware UTC or None
+    `start_at` is the start of the call and `saved_at` when the PBX saved it (`pvt_created`), both aware UTC or None
     where the PBX sent nothing usable. `length_bytes` is the media's length when the metadata gives a positive one;
     `digest_md5` its 16 raw bytes when there is a digest. `extension` is the media type as a file extension without a
     dot. `metadata` is the JSON object byte for byte, empty when only a CDR named the recording. `doubt` says what in

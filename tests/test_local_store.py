@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from test_local_store_disks import WatchedDisk
 
-from archiver.errors import ArchiveInUse, StoreDenied
+from archiver.errors import ArchiveInUse, StoreDenied, StoreUnavailable
 from archiver.keys import KeyTemplate, check_key
 from archiver.stores.archive_folder import ArchiveFolder
 from archiver.stores.base import NewObject, Store
@@ -158,6 +158,7 @@ class SlowSyncDisk(WatchedDisk):
         super().__init__()
         self.folder_syncs = 0
         self.failing = False
+        self.interrupted = 0
 
     def fsync(self, fd: int) -> None:
         if stat.S_ISDIR(os.fstat(fd).st_mode):
@@ -165,6 +166,8 @@ class SlowSyncDisk(WatchedDisk):
             threading.Event().wait(0.02)
             if self.failing:
                 raise OSError(errno.EIO, "lost")
+            if self.folder_syncs == self.interrupted:
+                raise OSError(errno.EINTR, "interrupted")
 
 
 def test_one_fsync_of_a_folder_serves_all_puts_that_wait_for_it(tmp_path: Path) -> None:
@@ -194,8 +197,30 @@ def test_when_a_shared_fsync_fails_every_put_that_waited_for_it_fails(tmp_path: 
             assert not any(pool.map(put, range(32)))
 
 
+def test_an_interrupted_fsync_fails_those_that_waited_for_it_and_no_later_put(tmp_path: Path) -> None:
+    disk = SlowSyncDisk()
+    with opened(tmp_path / "archive", durable=True, disk=disk) as store:
+        store.put([new("a/first", b"x")])
+        disk.interrupted = disk.folder_syncs + 2
+        gate = threading.Barrier(16)
+
+        def put(n: int) -> bool:
+            gate.wait()
+            try:
+                store.put([new(f"a/{n}", b"x")])
+            except StoreUnavailable:
+                return False
+            return True
+
+        with ThreadPoolExecutor(16) as pool:
+            done = list(pool.map(put, range(16)))
+        assert done.count(False) > 1
+        assert all(store.put([new(f"a/{n}", b"x")])[0].adopted for n in range(16))
+
+
+@pytest.mark.parametrize("nameless", [True, False], ids=["nameless", "named"])
 @pytest.mark.parametrize("durable", [True, False])
-def test_without_durable_nothing_is_synced_but_a_named_file(tmp_path: Path, *, durable: bool) -> None:
+def test_without_durable_nothing_is_synced_but_a_named_file(tmp_path: Path, *, durable: bool, nameless: bool) -> None:
     calls: list[str] = []
 
     class CountingDisk(WatchedDisk):
@@ -203,11 +228,12 @@ def test_without_durable_nothing_is_synced_but_a_named_file(tmp_path: Path, *, d
             calls.append(call)
 
     (tmp_path / "archive").mkdir()
-    with opened(tmp_path / "archive", durable=durable, disk=CountingDisk()) as store:
+    with opened(tmp_path / "archive", durable=durable, disk=CountingDisk(nameless=nameless)) as store:
         store.put([new("a/x", b"x"), new("a/y", b"y")])
         calls.clear()
         store.put([new("a/z", b"z"), new("a/zz", b"zz")])
-    assert calls.count("fsync") == (3 if durable else 0)
+    files, folders = 2 * (durable or not nameless), 1 * durable
+    assert calls.count("fsync") == files + folders
     assert calls.count("link") == 2
 
 

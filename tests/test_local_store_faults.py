@@ -308,6 +308,24 @@ def test_a_stranger_at_the_final_name_is_neither_followed_nor_replaced(tmp_path:
     store.close()
 
 
+@pytest.mark.parametrize("stranger", ["symlink", "fifo"])
+def test_an_object_replaced_between_open_and_the_first_read_is_not_followed(tmp_path: Path, stranger: str) -> None:
+    (tmp_path / "outside").write_bytes(b"secret")
+    store = open_store(tmp_path / "archive")
+    store.prepare()
+    store.put([NewObject("a/x", SpooledMedia.of(b"x"), "a")])
+    reading = store.open("a/x")
+    place = tmp_path / "archive/a/x"
+    place.unlink()
+    if stranger == "symlink":
+        place.symlink_to(tmp_path / "outside")
+    else:
+        os.mkfifo(place)
+    with pytest.raises(StoreError):
+        list(reading)
+    store.close()
+
+
 @pytest.mark.parametrize("known", [False, True], ids=["before its first use", "while it is held open"])
 @pytest.mark.parametrize("level", ["a", "a/b"])
 def test_a_folder_replaced_by_a_symlink_stops_the_run_and_nothing_lands_outside(
@@ -328,6 +346,19 @@ def test_a_folder_replaced_by_a_symlink_stops_the_run_and_nothing_lands_outside(
     store.close()
     assert [path.name for path in outside.rglob("*")] == ["b"]
     assert not list(tmp_path.rglob("x"))
+
+
+def test_an_object_that_lies_in_a_folder_that_was_moved_away_is_not_adopted(tmp_path: Path) -> None:
+    store = open_store(tmp_path / "archive")
+    store.prepare()
+    new = NewObject("a/x", SpooledMedia.of(b"x"), "a")
+    store.put([new])
+    (tmp_path / "archive/a").rename(tmp_path / "moved")
+    with pytest.raises(StoreDenied, match="unmounted or moved"):
+        store.put([new])
+    assert not store.put([new])[0].adopted
+    assert (tmp_path / "archive/a/x").read_bytes() == b"x"
+    store.close()
 
 
 def test_a_folder_removed_while_it_is_held_open_is_made_again(tmp_path: Path) -> None:

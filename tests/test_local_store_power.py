@@ -198,6 +198,7 @@ def test_an_adopted_object_is_made_durable_even_if_its_writer_never_synced(tmp_p
     disk = LoggingDisk(tmp_path, nameless=True)
     for durable in (False, True):
         store = LocalStore(tmp_path / "archive", durable=durable, disk=disk, reserve_bytes=0)
+        store.prepare()
         store.put([NewObject("a/b/x.mp3", SpooledMedia.of(BODY), "a")])
         store.close()
     disk.returned({"archive/a/b/x.mp3": BODY})

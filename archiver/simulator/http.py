@@ -22,7 +22,7 @@ _BODILESS: Final = frozenset((HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED))
 _REQUEST_WORDS: Final = 3
 
 
-class BadRequestHead(ValueError):  # noqa: N818 -- named for the answer
+class BadRequestHead(ValueError):
     """The client's head is not HTTP/1."""
 
 

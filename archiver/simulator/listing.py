@@ -23,7 +23,7 @@ _LATEST_UNIX_S: Final = 253_402_214_400  # a day short of year 10000, whatever t
 _LONGEST_NUMBER: Final = 18
 
 
-class Refused(Exception):  # noqa: N818 -- it is an answer, not an error of ours
+class Refused(Exception):
     """The PBX answers 400 to this query."""
 
 

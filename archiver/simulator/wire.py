@@ -19,11 +19,11 @@ _HANDSHAKE_TIMEOUT_S: Final = 10.0
 _FLUSH_POLL_S: Final = 0.001
 
 
-class WireClosed(ConnectionError):  # noqa: N818 -- the client went away; nothing is wrong
+class WireClosed(ConnectionError):
     """The connection has ended."""
 
 
-class HeadTooLarge(ValueError):  # noqa: N818 -- named for what the answer says
+class HeadTooLarge(ValueError):
     """The client sent more than 64 KiB without an end of its request head."""
 
 

@@ -16,6 +16,7 @@ READ_BYTES = 1 << 20
 """How much is read or yielded at a time."""
 
 FOLDER_FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+NAMELESS_FLAGS = os.O_RDWR | getattr(os, "O_TMPFILE", 0) | os.O_CLOEXEC
 READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 NEW_FILE_FLAGS = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -48,6 +49,10 @@ class Disk(Protocol):
 
     def fsync(self, fd: int) -> None:
         """Wait until a file's bytes, or a folder's names, would survive a power loss."""
+        ...
+
+    def begin_writeback(self, fd: int) -> None:
+        """Begin to write a file's bytes out, without waiting; its fsync reports what goes wrong."""
         ...
 
     def link(self, source: str, name: str, *, src_dir_fd: int | None, dst_dir_fd: int) -> None:
@@ -101,6 +106,11 @@ class RealDisk:
     def fsync(self, fd: int) -> None:
         """See `Disk`."""
         os.fsync(fd)
+
+    def begin_writeback(self, fd: int) -> None:
+        """See `Disk`."""
+        if hasattr(os, "posix_fadvise"):  # not on macOS, where fsync does it all
+            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def link(self, source: str, name: str, *, src_dir_fd: int | None, dst_dir_fd: int) -> None:
         """See `Disk`."""

@@ -2,6 +2,7 @@
 
 import hashlib
 import stat
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,10 @@ class Publisher:
         self._folders = folders
         self._temporaries = temporaries
         self._durable = durable
+        # Work that waits for no disk goes one put at a time: on the GIL and the kernel's locks more threads only get in
+        # each other's way (on two cores one thread put 6 000 recordings a second, and sixteen put 2 600 at three
+        # times the CPU). The fsyncs, which do wait, run side by side.
+        self._gate = threading.Lock()
 
     def publish(self, placements: Sequence[Placement]) -> list[bool]:
         """Put media in their places, in order; for each, whether the same bytes already lay there.
@@ -68,13 +73,12 @@ class Publisher:
         """
         staged: list[_Staged] = []
         try:
-            for placement in placements:
-                staged.append(self._stage(placement, staged))
-            for stage in staged:
-                # File systems that know no nameless files are network ones, which lose writes and tell only at fsync.
-                if self._durable or stage.file.is_named:
-                    stage.file.sync()
-            adopted = [self._reveal(stage) for stage in staged]
+            with self._gate:
+                for placement in placements:
+                    staged.append(self._stage(placement, staged))
+            self._sync(staged)
+            with self._gate:
+                adopted = [self._reveal(stage) for stage in staged]
             if self._durable:
                 for segments in {placement.segments for placement in placements}:
                     with spoken(self._path(segments)), self._folders.use(segments, create=False) as folder:
@@ -84,6 +88,15 @@ class Publisher:
                 if stage.ours:
                     stage.file.discard()
         return adopted
+
+    def _sync(self, staged: Sequence[_Staged]) -> None:
+        # File systems that know no nameless files are network ones, which lose writes and tell only at fsync.
+        files = [stage.file for stage in staged if self._durable or stage.file.is_named]
+        if len(files) > 1:
+            for file in files:
+                file.begin_sync()
+        for file in files:
+            file.sync()
 
     def _path(self, segments: Sequence[str]) -> str:
         return "/".join((self._folders.root.path, *segments))

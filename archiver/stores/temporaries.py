@@ -7,6 +7,7 @@ from contextlib import suppress
 
 from archiver.errors import StoreDenied, StoreMismatch, StoreUnavailable
 from archiver.stores.disk import (
+    NAMELESS_FLAGS,
     NEW_FILE_FLAGS,
     Disk,
     close_quietly,
@@ -70,6 +71,15 @@ class TemporaryFile:
         """
         with spoken(self._folder.path):
             return self._disk.fstat(self.fd)
+
+    def begin_sync(self) -> None:
+        """Begin what `sync` waits for; several files that begin together share one commit of the journal.
+
+        Raises:
+            StoreDenied, StoreUnavailable.
+        """
+        with spoken(self._folder.path):
+            self._disk.begin_writeback(self.fd)
 
     def sync(self) -> None:
         """Make the bytes survive a power loss.
@@ -169,7 +179,7 @@ class Temporaries:
         self._use.__exit__(None, None, None)
 
     def _open_nameless(self) -> int:
-        return self._disk.open(".", os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, dir_fd=self._folder.fd)
+        return self._disk.open(".", NAMELESS_FLAGS, dir_fd=self._folder.fd)
 
     def _probe_nameless(self) -> bool:
         """Whether a file can live without a name and get one later; not so on NFS, some FUSE, or without /proc."""

@@ -1,0 +1,280 @@
+"""The composition root: from settings to a session, a store, a ledger and limits, on one exit stack."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Protocol
+
+from archiver.errors import SettingsError
+from archiver.keys import KeyTemplate
+from archiver.ledger.base import Ledger
+from archiver.ledger.ledger import open_ledger
+from archiver.pbx.base import Access, Secret
+from archiver.pbx.retrying import RetryPolicy
+from archiver.pbx.session import PbxSession
+from archiver.pipeline.feed import Budget
+from archiver.pipeline.planning import nightly_periods
+from archiver.pipeline.producer import Order, Partition
+from archiver.pipeline.run import Ended, Limits, run
+from archiver.pipeline.tally import Tally
+from archiver.pipeline.threads import Threads
+from archiver.pipeline.throttle import Throttle
+from archiver.pipeline.worker import Bench
+from archiver.reports.run_report import RunReport, outcome, run_report
+from archiver.settings import Settings
+from archiver.stores.archive_folder import ArchiveFolder
+from archiver.stores.local import LocalStore
+from archiver.stores.lock import ArchiveLock
+from archiver.stores.quarantine import Quarantine
+from archiver.stores.spool import Spool
+from archiver.window import Window, listing_windows, parse_time
+
+_DISK_THREADS = 8
+_SPOOL_MEMORY_BYTES = 1 << 20
+
+
+class Watcher(Protocol):
+    """What wants to see a run go on (the progress bar)."""
+
+    def begin(self, tally: Tally) -> None:
+        """The run begins; the tally stays live."""
+        ...
+
+    def bytes_came(self, size_bytes: int) -> None:
+        """Media came in."""
+        ...
+
+    def settled(self, account_id: str, recording_id: str, status: str, reason: str) -> None:
+        """A recording has its outcome."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunRequest:
+    """What `archiver run` was asked for; without `since` it is a nightly run."""
+
+    since: datetime | None = None
+    until: datetime | None = None
+    account_ids: tuple[str, ...] = ()
+    retry_missing: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run's report with what the exit code needs."""
+
+    report: RunReport
+    tally: Tally
+    ended: Ended
+    pages: int
+
+
+def utc_now() -> datetime:
+    """The wall clock, in UTC."""
+    return datetime.now(UTC)
+
+
+def access(settings: Settings) -> Access:
+    """How to reach the PBX, from settings.
+
+    Raises:
+        SettingsError: something needed is missing.
+    """
+    settings.need_pbx()
+    pbx, transfer = settings.pbx, settings.transfer
+    return Access(
+        base_url=pbx.base_url,
+        username=pbx.username,
+        domain=pbx.domain,
+        password=Secret(settings.password()),
+        ca_file=Path(pbx.ca_file) if pbx.ca_file else None,
+        time_unit=pbx.time_unit,
+        page_size=pbx.page_size,
+        recording_path=pbx.recording_path,
+        connect_timeout_s=pbx.connect_timeout_s,
+        read_timeout_s=pbx.read_timeout_s,
+        max_retries=pbx.max_retries,
+        retry_wait_s=pbx.retry_wait_s,
+        requests_per_s=transfer.requests_per_s,
+        min_rate_bytes_per_s=float(transfer.min_rate),
+        connections=transfer.concurrency + settings.listing.concurrency,
+    )
+
+
+def refuse_what_is_not_built(settings: Settings) -> None:
+    """Settings that this version knows and can't serve yet are refused, never passed over.
+
+    Raises:
+        SettingsError: naming the key.
+    """
+    later = {
+        "archive.store = 's3'": settings.archive.store == "s3",
+        "transfer.processes > 1": settings.transfer.processes > 1,
+        "cluster.scheduler": bool(settings.cluster.scheduler),
+        "ledger.url = 'postgresql://…'": settings.ledger_url().startswith("postgresql"),
+    }
+    for key, asked in later.items():
+        if asked:
+            raise SettingsError(f"{key} is not in this version yet: leave it at its default")
+
+
+def chosen_accounts(settings: Settings, account_ids: tuple[str, ...]) -> tuple[str, ...]:
+    """The accounts of a command: those named, which must be in the settings, else all.
+
+    Raises:
+        SettingsError: an account that the settings don't know.
+    """
+    for account_id in account_ids:
+        if account_id not in settings.pbx.account_ids:
+            raise SettingsError(f"--account {account_id[:64]!a} is not one of pbx.account_ids in the settings")
+    return account_ids or tuple(settings.pbx.account_ids)
+
+
+async def periods(
+    settings: Settings, ledger: Ledger, request: RunRequest, account_id: str, now: datetime
+) -> list[Window]:
+    """What to list of an account.
+
+    Raises:
+        SettingsError: a first nightly run without a beginning.
+    """
+    if request.since is not None:
+        return [Window(request.since, request.until or now)]
+    begin = (
+        parse_time(settings.listing.begin, now=now, timezone=settings.archive.zone) if settings.listing.begin else None
+    )
+    pieces = await ledger.calendar(account_id)
+    if not pieces and begin is None:
+        raise SettingsError(
+            "a first run needs a beginning: run `archiver run --since 2026-01-01`, or set listing.begin in the settings"
+        )
+    lookback = timedelta(days=settings.listing.lookback_days)
+    return nightly_periods(pieces, begin=begin, lookback=lookback, now=now)
+
+
+def partitions(settings: Settings, wanted: dict[str, list[Window]], now: datetime) -> Iterator[Partition]:
+    """The windows to list, account by account, oldest first."""
+    length = timedelta(hours=settings.listing.window_hours)
+    overlap = timedelta(hours=settings.listing.overlap_hours)
+    for account_id, windows in wanted.items():
+        for period in windows:
+            for window in listing_windows(period, length=length, overlap=overlap, now=now):
+                yield Partition(account_id, window, period)
+
+
+@asynccontextmanager
+async def opened_pbx(settings: Settings) -> AsyncIterator[PbxSession]:
+    """A session with the PBX."""
+    async with PbxSession(access(settings)) as session:
+        yield session
+
+
+async def run_archive(
+    settings: Settings,
+    request: RunRequest,
+    *,
+    stop: asyncio.Event,
+    watcher: Watcher,
+    now: Callable[[], datetime] = utc_now,
+) -> RunResult:
+    """`archiver run`: list, fetch, store, remember; the report is in the ledger and under `.archiver/reports` too.
+
+    Raises:
+        ArchiverError: when the run could not begin; once it has, fatal errors are in the result.
+    """
+    refuse_what_is_not_built(settings)
+    started_at = now().replace(microsecond=0)
+    account_ids = chosen_accounts(settings, request.account_ids)
+    reach = access(settings)
+    run_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    async with AsyncExitStack() as stack:
+        store = LocalStore(settings.store.local.root, durable=settings.archive.durable)
+        stack.callback(store.close)
+        lock = ArchiveLock(store.folder, run_id=run_id, started_at=started_at)
+        stack.callback(lock.close)
+        store.prepare()
+        ledger = await open_ledger(settings.ledger_url())
+        stack.push_async_callback(ledger.close)
+        wanted = {
+            account_id: await periods(settings, ledger, request, account_id, started_at) for account_id in account_ids
+        }
+        for account_id, windows in wanted.items():
+            await ledger.ask_for(account_id, windows)
+        threads = stack.enter_context(Threads(_DISK_THREADS, "disk"))
+        pbx = await stack.enter_async_context(PbxSession(reach))
+        the_run = await ledger.begin_run(run_id, started_at=started_at)
+        tally = Tally()
+        watcher.begin(tally)
+        bench = _bench(settings, pbx, store, threads, run_id=run_id, on_bytes=watcher.bytes_came, now=now)
+        order = Order(
+            run=the_run,
+            partitions=partitions(settings, wanted, started_at),
+            account_ids=account_ids,
+            page_size=settings.pbx.page_size,
+            side_by_side=settings.listing.concurrency,
+            retry_missing=request.retry_missing,
+        )
+        begun_s = asyncio.get_running_loop().time()
+        ended = await run(
+            order,
+            bench,
+            ledger=ledger,
+            limits=Limits(settings.transfer.concurrency, settings.transfer.queue_size, settings.transfer.grace_s),
+            tally=tally,
+            stop=stop,
+            on_settled=lambda task, settlement: watcher.settled(
+                task.recording.account_id, task.recording.recording_id, settlement.status, settlement.detail
+            ),
+            now=now,
+        )
+        period = Window(request.since, request.until or started_at) if request.since else None
+        report = run_report(
+            run_id=run_id,
+            period=period,
+            accounts=list(account_ids),
+            tally=tally,
+            traffic=pbx.traffic,
+            ended=ended,
+            duration_s=asyncio.get_running_loop().time() - begun_s,
+        )
+        import msgspec
+
+        encoded = msgspec.json.encode(report)
+        await ledger.end_run(the_run, outcome=outcome(tally, ended), ended_at=now(), report=encoded)
+        return RunResult(report, tally, ended, pbx.traffic.pages)
+
+
+def _bench(
+    settings: Settings,
+    pbx: PbxSession,
+    store: LocalStore,
+    threads: Threads,
+    *,
+    run_id: str,
+    on_bytes: Callable[[int], None],
+    now: Callable[[], datetime],
+) -> Bench:
+    folder: ArchiveFolder = store.folder
+    zone = settings.archive.zone
+    bandwidth = settings.transfer.bandwidth
+    return Bench(
+        pbx=pbx,
+        store=store,
+        quarantine=Quarantine(folder),
+        threads=threads,
+        spool=lambda limit_bytes, want_md5: Spool(
+            folder.temporaries, memory_bytes=_SPOOL_MEMORY_BYTES, limit_bytes=limit_bytes, want_md5=want_md5
+        ),
+        budget=Budget(settings.transfer.memory),
+        retries=RetryPolicy(settings.pbx.max_retries, settings.pbx.retry_wait_s),
+        keys=KeyTemplate(settings.archive.key_template, zone),
+        sidecars=settings.archive.sidecar,
+        run_id=run_id,
+        now=now,
+        throttle=Throttle(lambda: bandwidth.at(datetime.now(zone))),
+        on_bytes=on_bytes,
+    )

@@ -1,0 +1,269 @@
+"""Values as people write them in settings: sizes, rates and timetables, addresses, paths and names.
+
+`Bandwidth` is the timetable of `transfer.bandwidth`. The functions below it each check one kind of value: they give it
+back, perhaps in its final form, and raise a ValueError that says what is allowed. `settings.py` builds on them.
+"""
+
+import ipaddress
+import json
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
+from decimal import Decimal
+from pathlib import Path
+from typing import Self
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import SecretStr
+
+from archiver.errors import InvalidKey, SettingsError
+from archiver.keys import KeyTemplate, check_key
+
+_UNITS = {
+    "B": 1,
+    "kB": 10**3,
+    "MB": 10**6,
+    "GB": 10**9,
+    "KiB": 2**10,
+    "MiB": 2**20,
+    "GiB": 2**30,
+}
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(B|kB|MB|GB|KiB|MiB|GiB)\Z")
+_CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])\Z")
+_SLOWEST = 1024
+_OFF = "off"
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
+_ACCOUNT = re.compile(r"[^\s\x00-\x20\x7f-\x9f\ud800-\udfff]{1,128}\Z")
+_BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]\Z")
+_LOOPBACK = (ipaddress.ip_network("127.0.0.0/8"), ipaddress.ip_network("::1/128"))
+
+
+def parse_size(text: str) -> int:
+    """The bytes that a size such as `64MiB`, `1.5GB` or `1KiB` stands for, rounded down.
+
+    Raises:
+        ValueError: for anything else; the message says what is allowed.
+    """
+    match = _SIZE.match(text)
+    if match is None:
+        raise ValueError("must be a number with a unit: B, kB, MB, GB, KiB, MiB or GiB, such as '50MiB'")
+    return int(Decimal(match[1]) * _UNITS[match[2]])
+
+
+def _rate(text: str) -> int | None:
+    """Bytes per second, or None for `off`."""
+    if text == _OFF:
+        return None
+    rate = parse_size(text)
+    if rate < _SLOWEST:
+        raise ValueError("must be at least 1KiB per second, or 'off' for no limit")
+    return rate
+
+
+def _step(text: str) -> tuple[time, int | None]:
+    """One entry of a timetable, `08:00,20MiB`."""
+    clock, comma, rate = text.partition(",")
+    match = _CLOCK.match(clock)
+    if match is None or not comma:
+        raise ValueError("must be a rate such as '50MiB', or a timetable such as '08:00,20MiB 19:00,off'")
+    return time(int(match[1]), int(match[2])), _rate(rate)
+
+
+@dataclass(frozen=True, slots=True)
+class Bandwidth:
+    """How many bytes per second may be used at which time of the day.
+
+    `steps` are the times of the day, in order, from which each rate holds until the next; the last one holds past
+    midnight until the first. No steps, or a rate of None, is no limit.
+    """
+
+    steps: tuple[tuple[time, int | None], ...] = ()
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """A bandwidth from `""` (no limit), `"50MiB"` (always) or `"08:00,20MiB 19:00,off"` (a timetable).
+
+        Raises:
+            ValueError: for anything else; the message says what is allowed.
+        """
+        words = text.split()
+        if not words or words == [_OFF]:
+            return cls()
+        if "," not in text:
+            return cls(((time(0), _rate(text.strip())),))
+        steps = sorted((_step(word) for word in words), key=lambda step: step[0])
+        if len({start for start, _ in steps}) < len(steps):
+            raise ValueError("must name each time of the timetable once")
+        return cls(tuple(steps))
+
+    def at(self, local: time) -> int | None:
+        """The bytes per second allowed at a local time of the day, or None for no limit."""
+        if not self.steps:
+            return None
+        clock = local.replace(tzinfo=None)
+        begun = [rate for start, rate in self.steps if start <= clock]
+        return begun[-1] if begun else self.steps[-1][1]
+
+    def __str__(self) -> str:
+        return " ".join(f"{start:%H:%M},{_OFF if rate is None else f'{rate}B'}" for start, rate in self.steps)
+
+
+def one_line(text: str) -> str:
+    """A text without control characters or outer blanks."""
+    if _UNPRINTABLE.search(text) or text != text.strip():
+        raise ValueError("must be one line without control characters or outer blanks")
+    return text
+
+
+def number(value: object) -> object:
+    """Anything but true and false, which Python counts as numbers."""
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")  # noqa: TRY004  (pydantic wants a ValueError)
+    return value
+
+
+def _loopback(host: str) -> bool:
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost"
+    return any(address in network for network in _LOOPBACK)
+
+
+def _origin_url(text: str) -> tuple[str, str, str]:
+    """The address without a trailing slash, its scheme and its host; ValueError when it is more than an origin."""
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        host, parts = None, urlsplit("")
+    if parts.scheme not in {"http", "https"} or not host or re.search(r"[\s\\]", text):
+        raise ValueError("must be an address such as 'https://pbx.example.com:9443'")
+    if "@" in parts.netloc:
+        raise ValueError("must not hold a user name or password; they have keys of their own")
+    if parts.path.strip("/") or "?" in text or "#" in text:
+        raise ValueError("must be scheme, host and port only, without a path or a query")
+    return f"{parts.scheme}://{parts.netloc}", parts.scheme, host
+
+
+def base_url(text: str) -> str:
+    """The PBX's address without a trailing slash: https, or http for loopback."""
+    if not text:
+        return text
+    url, scheme, host = _origin_url(text)
+    if scheme == "http" and not _loopback(host):
+        raise ValueError("must begin with https://; http:// is for loopback only (127.0.0.0/8, ::1, localhost)")
+    return url
+
+
+def endpoint_url(text: str) -> str:
+    """The address of an S3 service, or ''."""
+    return _origin_url(text)[0] if text else text
+
+
+def listed(value: object) -> object:
+    """A list as the environment writes it: JSON, or separated by commas."""
+    if not isinstance(value, str):
+        return value
+    if value.lstrip().startswith("["):
+        try:
+            return json.loads(value)
+        except (ValueError, RecursionError) as error:
+            raise ValueError("must be a JSON list of texts, or texts separated by commas") from error
+    return [item.strip() for item in value.split(",")] if value.strip() else []
+
+
+def accounts(ids: tuple[str, ...]) -> tuple[str, ...]:
+    """Account ids that are plain and named once."""
+    if not all(_ACCOUNT.match(an_id) for an_id in ids):
+        raise ValueError("must be a list of ids of 1 to 128 characters, without blanks or control characters")
+    if len(set(ids)) < len(ids):
+        raise ValueError("must name each account once")
+    return ids
+
+
+def recording_path(path: str) -> str:
+    """A path that holds `{recording_id}` once."""
+    rest = path.replace("{recording_id}", "", 1)
+    if not path.startswith("/") or rest == path or re.search(r"[\s{}?#\\]|//|/\.\.?(/|$)", rest):
+        raise ValueError("must begin with '/' and hold {recording_id} once, without blanks, a query or a fragment")
+    return path
+
+
+def begin(value: object) -> object:
+    """An ISO date or date-time as text, or ''."""
+    if isinstance(value, date):  # TOML has dates of its own
+        return value.isoformat()
+    if isinstance(value, str) and value:
+        try:
+            datetime.fromisoformat(value)
+        except ValueError as error:
+            raise ValueError("must be an ISO date or date-time such as '2022-05-06', or ''") from error
+    return value
+
+
+def size(value: object) -> object:
+    """Bytes, from a size with its unit."""
+    return parse_size(value) if isinstance(value, str) else number(value)
+
+
+def bandwidth(value: object) -> object:
+    """A `Bandwidth`, from its text."""
+    return Bandwidth.parse(value) if isinstance(value, str) else value
+
+
+def zone_name(name: str) -> str:
+    """The name of a time zone that this machine knows."""
+    try:
+        ZoneInfo(name)
+    except (KeyError, ValueError, OSError) as error:
+        raise ValueError("must be the name of a time zone such as 'UTC' or 'Europe/Madrid'") from error
+    return name
+
+
+def template(template: str) -> str:
+    """A key template that `KeyTemplate` accepts."""
+    try:
+        KeyTemplate(template, UTC)
+    except SettingsError as error:
+        raise ValueError(str(error).removeprefix("archive.key_template").lstrip(": ")) from error
+    return template
+
+
+def bucket(name: str) -> str:
+    """A bucket's name, or ''."""
+    if name and not _BUCKET.match(name):
+        raise ValueError("must be a bucket's name: 3 to 255 letters, digits, '.', '_' and '-'")
+    return name
+
+
+def prefix(prefix: str) -> str:
+    """A key prefix without a trailing slash, or ''."""
+    prefix = prefix.removesuffix("/")
+    try:
+        return check_key(prefix) if prefix else prefix
+    except InvalidKey as error:
+        raise ValueError("must be folders of letters, digits, - _ = and . without a leading '/', or ''") from error
+
+
+def folder(value: object) -> object:
+    """The full path of a folder."""
+    path = Path(value) if isinstance(value, str) else value
+    if not isinstance(path, Path) or not path.is_absolute() or _UNPRINTABLE.search(str(path)):
+        raise ValueError("must be the full path of a folder, beginning with '/'")
+    return path
+
+
+def optional_file(value: object) -> object:
+    """None for ''."""
+    return None if value == "" else value
+
+
+def ledger_url(url: SecretStr) -> SecretStr:
+    """The ledger's address, or ''."""
+    text = url.get_secret_value()
+    sqlite = text.startswith("sqlite:////") and len(text) > len("sqlite:////")
+    if text and not sqlite and not re.match(r"postgresql(\+[a-z0-9]+)?://.", text):
+        raise ValueError("must be '', sqlite:/// and a full path (sqlite:////srv/ledger.sqlite3), or postgresql://…")
+    return url

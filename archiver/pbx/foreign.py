@@ -1,0 +1,100 @@
+"""The border to aiohttp: each of its errors, and each HTTP status, becomes one of ours, and nothing of theirs is kept.
+
+Their exceptions carry request headers, the token among them (aiohttp issue 8402), so ours are raised `from None`.
+"""
+
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import aiohttp
+
+from archiver.errors import (
+    BadAnswer,
+    BodyCut,
+    CertificateRefused,
+    MediaNotThere,
+    PbxError,
+    PbxFailing,
+    PbxUnreachable,
+    RequestRefused,
+    TokenExpired,
+)
+
+MOST_RETRY_AFTER_S = 120.0
+"""A server may ask for any wait; we take no longer one between two tries."""
+_BUSY = frozenset({408, 425, 429})
+
+
+def ours(error: Exception) -> PbxError:
+    """The error of our tree that stands for one of aiohttp's, of `ssl` or of the operating system."""
+    if isinstance(error, aiohttp.ClientConnectorCertificateError | ssl.SSLCertVerificationError):
+        return CertificateRefused(
+            "the PBX's TLS certificate can't be trusted: set pbx.ca_file to its private CA, or check pbx.base_url"
+        )
+    if isinstance(error, TimeoutError):
+        return PbxUnreachable("the PBX did not answer in time")
+    if isinstance(error, aiohttp.ClientPayloadError):
+        return BodyCut("the answer broke off before its end")
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
+        return PbxUnreachable("TLS with the PBX failed: does pbx.base_url name the HTTPS port?")
+    if isinstance(error, aiohttp.ClientConnectionError | OSError):
+        return PbxUnreachable(f"no connection to the PBX, or it was lost ({type(error).__name__})")
+    return BadAnswer(f"the PBX's answer is no proper HTTP ({type(error).__name__})")
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Errors of the HTTP library leave this block as ours."""
+    try:
+        yield
+    except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, ValueError) as error:
+        raise ours(error) from None
+
+
+def check_status(status: int, headers: Mapping[str, str], *, media: bool, now: datetime) -> None:
+    """Return for a 200, raise ours for everything else.
+
+    Raises:
+        TokenExpired, MediaNotThere, PbxFailing, RequestRefused, BadAnswer.
+    """
+    match status:
+        case 200:
+            return
+        case 401:
+            raise TokenExpired("the PBX refused the token")
+        case 404 | 410 if media:
+            raise MediaNotThere(f"the PBX has no media for this recording (HTTP {status})")
+        case _ if status in _BUSY or status >= 500:  # noqa: PLR2004 - server errors
+            wait_s = retry_after_s(headers.get("Retry-After", ""), now=now)
+            raise PbxFailing(f"the PBX answered HTTP {status}", http_status=status, retry_after_s=wait_s)
+        case _ if 300 <= status < 400:  # noqa: PLR2004 - redirects
+            target = urlsplit(headers.get("Location", ""))
+            origin = f"{target.scheme}://{target.hostname}" if target.hostname else "elsewhere"
+            raise RequestRefused(
+                f"the PBX redirects to {origin[:80]!a} (HTTP {status}); redirects are never followed",
+                http_status=status,
+            )
+        case _ if status >= 400:  # noqa: PLR2004 - client errors
+            raise RequestRefused(f"the PBX refused the request (HTTP {status})", http_status=status)
+        case _:
+            raise BadAnswer(f"the PBX answered HTTP {status} where 200 was due")
+
+
+def retry_after_s(text: str, *, now: datetime) -> float | None:
+    """Retry-After (RFC 9110, seconds or a date) in seconds, between 0 and the cap; None when absent or unreadable."""
+    text = text.strip()
+    if not text:
+        return None
+    if text.lstrip("+-").isdigit() and len(text) < 20:  # noqa: PLR2004 - longer is nonsense, and slow
+        return min(max(float(text), 0.0), MOST_RETRY_AFTER_S)
+    try:
+        at = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):
+        return None
+    if at.tzinfo is None:
+        at = at.replace(tzinfo=UTC)
+    return min(max((at - now).total_seconds(), 0.0), MOST_RETRY_AFTER_S)

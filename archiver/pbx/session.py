@@ -1,0 +1,353 @@
+"""The session with the PBX: sign-in, GET, media; with `foreign` the only place that imports aiohttp.
+
+No redirects (a 307 would send the password to another host), no proxies from the environment, no total timeout (it
+would run while queueing), the token per request and in memory only. Sources: vendor page, api-facts, aiohttp issues
+10313 and 8402.
+"""
+
+import asyncio
+import json
+import ssl
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from typing import Any, Self
+from urllib.parse import quote, urlencode
+
+import aiohttp
+from aiolimiter import AsyncLimiter
+from yarl import URL
+
+from archiver.errors import (
+    BadAnswer,
+    BadSignInReply,
+    MediaNotThere,
+    PbxFailing,
+    PbxKeptFailing,
+    PbxUnreachable,
+    RequestRefused,
+    SettingsError,
+    SignInRefused,
+    TokenExpired,
+    TooSlow,
+)
+from archiver.pbx import payloads
+from archiver.pbx.base import Access, CdrsAnswer, Framing, RecordingsAnswer, Traffic
+from archiver.pbx.foreign import check_status, translated
+from archiver.pbx.retrying import RetryPolicy
+from archiver.window import Window
+
+_LOGIN_PATH = "/api/v2/login"
+_RECORDINGS_PATH = "/api/v2/reports/recordings"
+_CDRS_PATH = "/api/v2/reports/cdrs"
+_MOST_PAGE_BYTES = 32 << 20
+_MOST_LOGIN_BYTES = 1 << 20
+_READ_BUFFER_BYTES = 256 << 10
+_RATE_WINDOW_S = 60.0
+_REFUSALS = 3
+"""So many fresh tokens refused in a row, none of which ever worked, end the run."""
+
+
+class PbxSession:
+    """An async context manager that keeps the promise of `base.Pbx`.
+
+    One sign-in serves all workers: whoever meets a 401 first drops the old token and signs in again, the others wait
+    and repeat their own request. Raises SettingsError when `ca_file` can't be read.
+    """
+
+    def __init__(self, access: Access, *, read_pause_s: float = _RATE_WINDOW_S) -> None:
+        self.traffic = Traffic()
+        self._access = access
+        self._policy = RetryPolicy(access.max_retries, access.retry_wait_s)
+        self._rate = _rate_limiter(access.requests_per_s)
+        self._rate_window_s = read_pause_s
+        self._media_paths = _media_paths(access.recording_path)
+        self._media_path_known = len(self._media_paths) == 1
+        self._token = ""
+        self._generation = 0
+        self._worked_generation = 0
+        self._sign_in_lock = asyncio.Lock()
+        self._quiet_until = 0.0
+        self._http: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        access = self._access
+        tls = _tls_context(access)
+        self._http = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=access.connections, ssl=tls, ttl_dns_cache=300, keepalive_timeout=30),
+            timeout=aiohttp.ClientTimeout(
+                total=None, connect=None, sock_connect=access.connect_timeout_s, sock_read=access.read_timeout_s
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            auto_decompress=False,
+            trust_env=False,
+            read_bufsize=_READ_BUFFER_BYTES,
+            headers={"Accept-Encoding": "identity", "User-Agent": "recording-archiver"},
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._http is not None:
+            await self._http.close()
+
+    async def recordings_page(
+        self, account_id: str, query: Window, *, page_size: int, cursor: str | None
+    ) -> RecordingsAnswer:
+        """One page of recordings' metadata; retries, and signs in again, by itself.
+
+        Raises:
+            PbxError: after the last retry, or at once when a retry would not help.
+        """
+        async for attempt in self._policy.attempts():
+            with attempt:
+                self._count_retry(attempt.num)
+                body = await self._page(_RECORDINGS_PATH, account_id, query, page_size=page_size, cursor=cursor)
+                return payloads.recordings_page(body, account_id=account_id)
+        raise AssertionError("unreachable")
+
+    async def cdrs_page(self, account_id: str, query: Window, *, page_size: int, cursor: str | None) -> CdrsAnswer:
+        """One page of CDRs; likewise."""
+        async for attempt in self._policy.attempts():
+            with attempt:
+                self._count_retry(attempt.num)
+                body = await self._page(_CDRS_PATH, account_id, query, page_size=page_size, cursor=cursor)
+                return payloads.cdrs_page(body, account_id=account_id)
+        raise AssertionError("unreachable")
+
+    @asynccontextmanager
+    async def media(self, account_id: str, recording_id: str) -> AsyncIterator["HttpBody"]:
+        """One try at a recording's media; signs in again by itself, retries nothing else.
+
+        Until one form of the address has served audio, a 404, 405 or a JSON answer is asked for at the other form too.
+
+        Raises:
+            MediaNotThere, PbxFailing, PbxUnreachable, RequestRefused, BadAnswer.
+        """
+        name = quote(recording_id.encode("utf-8", "surrogatepass"), safe="")
+        response = None
+        try:
+            for n, path in enumerate(self._media_paths):
+                last = self._media_path_known or n == len(self._media_paths) - 1
+                try:
+                    with translated():
+                        response = await self._get(
+                            path.replace("{recording_id}", name), account_id, accept="audio/mpeg", media=True
+                        )
+                except (MediaNotThere, RequestRefused) as error:
+                    if last or (isinstance(error, RequestRefused) and error.http_status != 405):  # noqa: PLR2004
+                        raise
+                    continue
+                if not last and response.content_type == "application/json":
+                    response.close()
+                    continue
+                break
+            if response is None:
+                raise AssertionError("unreachable")
+            self._media_path_is(path, response)
+            yield HttpBody(response, self._access.min_rate_bytes_per_s, self._rate_window_s)
+            self._succeeded()
+        finally:
+            if response is not None:
+                # A body read to its end gave its connection back already; any other must not be used again.
+                response.close()
+
+    def media_url(self, recording_id: str) -> str:
+        """The address of a recording's media, for the sidecar's `source`; holds no secret."""
+        name = quote(recording_id.encode("utf-8", "surrogatepass"), safe="")
+        return self._access.base_url + self._media_paths[0].replace("{recording_id}", name)
+
+    def _media_path_is(self, path: str, response: aiohttp.ClientResponse) -> None:
+        if not self._media_path_known and response.content_type != "application/json":
+            self._media_path_known = True
+            self._media_paths = (path,)
+
+    async def _page(self, path: str, account_id: str, query: Window, *, page_size: int, cursor: str | None) -> bytes:
+        factor = 1000 if self._access.time_unit == "ms" else 1
+        parameters = {
+            "startDate": str(int(query.start_at.timestamp()) * factor),
+            "endDate": str(int(query.end_at.timestamp()) * factor),
+            "pageSize": str(page_size),
+        }
+        if cursor is not None:
+            parameters["startKey"] = cursor
+        with translated():
+            response = await self._get(f"{path}?{urlencode(parameters)}", account_id, accept="application/json")
+            async with response:
+                body = await _limited(response, _MOST_PAGE_BYTES)
+        self.traffic.pages += 1
+        self._succeeded()
+        return body
+
+    async def _get(self, target: str, account_id: str, *, accept: str, media: bool = False) -> aiohttp.ClientResponse:
+        """A 200 answer whose body is still to come; with a fresh token where the old one was refused."""
+        token, first_generation = await self._signed_in()
+        for _ in range(_REFUSALS):
+            token, generation = await self._signed_in()
+            headers = {"Authorization": f"Bearer {token}", "X-Account-ID": account_id, "Accept": accept}
+            response = await self._request("GET", target, headers=headers)
+            try:
+                _check(response, media=media)
+            except TokenExpired:
+                response.close()
+                if self._generation == generation:
+                    self._token = ""
+                continue
+            except BaseException:
+                response.close()
+                raise
+            self._worked_generation = max(self._worked_generation, generation)
+            return response
+        if self._worked_generation >= first_generation:
+            raise RequestRefused("the PBX refuses this request with every fresh token (HTTP 401)", http_status=401)
+        raise SignInRefused("the PBX signs us in and then refuses every token it gave (HTTP 401)")
+
+    async def _signed_in(self) -> tuple[str, int]:
+        if self._token:
+            return self._token, self._generation
+        async with self._sign_in_lock:
+            if not self._token:
+                self._token = await self._sign_in()
+                self._generation += 1
+            return self._token, self._generation
+
+    async def _sign_in(self) -> str:
+        access = self._access
+        body = json.dumps(
+            {"username": access.username, "password": access.password.text, "domain": access.domain}
+        ).encode()
+        try:
+            async for attempt in self._policy.attempts():
+                with attempt:
+                    self._count_retry(attempt.num)
+                    return await self._sign_in_once(body)
+        except (PbxUnreachable, PbxFailing, BadAnswer) as error:
+            raise PbxKeptFailing(f"signing in at {access.base_url} kept failing: {error}") from None
+        except RequestRefused as error:
+            raise SignInRefused(
+                f"the sign-in was refused: {error}: check pbx.username, pbx.domain, the password"
+            ) from None
+        raise AssertionError("unreachable")
+
+    async def _sign_in_once(self, body: bytes) -> str:
+        self.traffic.logins += 1
+        with translated():
+            response = await self._request("POST", _LOGIN_PATH, headers={"Content-Type": "application/json"}, data=body)
+            async with response:
+                try:
+                    _check(response, media=False)
+                except TokenExpired:
+                    raise RequestRefused("HTTP 401", http_status=401) from None
+                answer = await _limited(response, _MOST_LOGIN_BYTES)
+        token = payloads.access_token(answer)
+        if token is None:
+            raise BadSignInReply("the login answered 200 but no usable access_token: is pbx.base_url a FonoUC system?")
+        self._succeeded()
+        return token
+
+    async def _request(self, verb: str, target: str, **arguments: Any) -> aiohttp.ClientResponse:
+        if self._http is None:
+            raise AssertionError("the session is not open")
+        quiet_s = self._quiet_until - time.monotonic()
+        if quiet_s > 0:
+            await asyncio.sleep(quiet_s)
+        if self._rate is not None:
+            await self._rate.acquire()
+        self.traffic.requests += 1
+        url = URL(self._access.base_url + target, encoded=True)
+        response = await self._http.request(verb, url, allow_redirects=False, **arguments)
+        try:
+            if response.status in {429, 503}:
+                _check(response, media=False)
+        except PbxFailing as error:
+            # Whoever was told to wait speaks for all workers.
+            if error.retry_after_s:
+                self._quiet_until = max(self._quiet_until, time.monotonic() + error.retry_after_s)
+        return response
+
+    def _count_retry(self, attempt_no: int) -> None:
+        if attempt_no > 1:
+            self.traffic.retries += 1
+
+    def _succeeded(self) -> None:
+        self.traffic.successes += 1
+
+
+class HttpBody:
+    """A body on its way in; keeps the promise of `base.MediaBody`."""
+
+    def __init__(self, response: aiohttp.ClientResponse, min_rate_bytes_per_s: float, rate_window_s: float) -> None:
+        self._response = response
+        self._min_rate_bytes_per_s = min_rate_bytes_per_s
+        self._rate_window_s = rate_window_s
+        self.content_type = response.content_type.lower()
+        self.content_length = response.content_length
+        if response.headers.get("Transfer-Encoding", "").lower() == "chunked":
+            self.framing = Framing.CHUNKED
+        else:
+            self.framing = Framing.EOF if self.content_length is None else Framing.LENGTH
+
+    async def chunks(self) -> AsyncIterator[bytes]:
+        """The bytes as they come.
+
+        Raises:
+            BodyCut, PbxUnreachable, BadAnswer, TooSlow.
+        """
+        content = self._response.content
+        since, seen = time.monotonic(), 0
+        while True:
+            with translated():
+                chunk = await content.readany()
+            if not chunk:
+                return
+            yield chunk
+            seen += len(chunk)
+            now = time.monotonic()
+            if now - since >= self._rate_window_s:
+                if seen < self._min_rate_bytes_per_s * (now - since):
+                    raise TooSlow(f"only {seen} bytes came in {now - since:.0f} s")
+                since, seen = now, 0
+
+
+def _check(response: aiohttp.ClientResponse, *, media: bool) -> None:
+    check_status(response.status, response.headers, media=media, now=datetime.now(UTC))
+    encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding not in {"", "identity"}:
+        raise BadAnswer(f"the PBX sent Content-Encoding {encoding[:20]!a}, which was not asked for")
+
+
+async def _limited(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > most_bytes:
+            response.close()
+            raise BadAnswer(f"the answer is larger than {most_bytes >> 20} MiB")
+    return bytes(body)
+
+
+def _rate_limiter(requests_per_s: float) -> AsyncLimiter | None:
+    """Zero means no limit; under one a second, one request per longer time."""
+    if not requests_per_s:
+        return None
+    return AsyncLimiter(max(requests_per_s, 1.0), max(1.0, 1.0 / requests_per_s))
+
+
+def _media_paths(path: str) -> tuple[str, ...]:
+    """The configured address and its other form: singular and plural stand in the field side by side."""
+    if "/recording/" in path:
+        return path, path.replace("/recording/", "/recordings/")
+    if "/recordings/" in path:
+        return path, path.replace("/recordings/", "/recording/")
+    return (path,)
+
+
+def _tls_context(access: Access) -> ssl.SSLContext:
+    context = ssl.create_default_context()
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    if access.ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=access.ca_file)
+        except OSError as error:
+            raise SettingsError(f"pbx.ca_file {access.ca_file} can't be read as PEM certificates: {error}") from None
+    return context

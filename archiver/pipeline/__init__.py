@@ -1,0 +1,1 @@
+"""Carries recordings from the PBX to the store: producer, bounded queue, workers, one TaskGroup."""

@@ -1,0 +1,87 @@
+"""The bounded queue between the listing and the workers; it ends because its sender closed it."""
+
+import asyncio
+from collections import deque
+from types import TracebackType
+
+from archiver.ledger.base import Task
+
+
+class Feed:
+    """At most `size` tasks wait; a full feed stops the listing, an empty one that is closed ends the workers."""
+
+    def __init__(self, size: int) -> None:
+        self._waiting: deque[Task] = deque()
+        self._room = asyncio.Semaphore(size)
+        self._ready = asyncio.Semaphore(0)
+        self._closed = False
+
+    async def put(self, task: Task) -> None:
+        """Wait for room, then hand over; what comes after `close` is dropped, since nobody would take it."""
+        await self._room.acquire()
+        if self._closed:
+            self._room.release()
+            return
+        self._waiting.append(task)
+        self._ready.release()
+
+    async def take(self) -> Task | None:
+        """The next task, or None when the feed is closed and empty."""
+        await self._ready.acquire()
+        if not self._waiting:
+            self._ready.release()
+            return None
+        self._room.release()
+        return self._waiting.popleft()
+
+    def close(self, *, abandon: bool = False) -> None:
+        """No more tasks come; with `abandon` those that wait are forgotten (they stay pending in the ledger)."""
+        self._closed = True
+        if abandon:
+            self._waiting.clear()
+        self._room.release()
+        self._ready.release()
+
+
+class Budget:
+    """At most `total_bytes` of media held in memory at once; a request for more than all of it gets all of it."""
+
+    def __init__(self, total_bytes: int) -> None:
+        self._total_bytes = total_bytes
+        self._free_bytes = total_bytes
+        self._changed = asyncio.Condition()
+
+    def share(self, size_bytes: int) -> "Share":
+        """An async context manager that holds a share of the budget."""
+        return Share(self, min(size_bytes, self._total_bytes))
+
+    async def acquire(self, size_bytes: int) -> None:
+        """Wait for that many bytes."""
+        if self._free_bytes >= size_bytes:
+            self._free_bytes -= size_bytes
+            return
+        async with self._changed:
+            await self._changed.wait_for(lambda: self._free_bytes >= size_bytes)
+            self._free_bytes -= size_bytes
+
+    async def release(self, size_bytes: int) -> None:
+        """Give them back."""
+        self._free_bytes += size_bytes
+        async with self._changed:
+            self._changed.notify_all()
+
+
+class Share:
+    """A share of the budget while its block lasts."""
+
+    def __init__(self, budget: Budget, size_bytes: int) -> None:
+        self._budget = budget
+        self._size_bytes = size_bytes
+
+    async def __aenter__(self) -> None:
+        await self._budget.acquire(self._size_bytes)
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._budget.release(self._size_bytes)

@@ -1,0 +1,93 @@
+"""One run: a producer and workers under one TaskGroup, until done, stopped or failed."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+
+from archiver.errors import ArchiverError
+from archiver.ledger.base import Ledger, Settlement, Task
+from archiver.pipeline.feed import Feed
+from archiver.pipeline.producer import Order, Producer
+from archiver.pipeline.tally import Tally
+from archiver.pipeline.worker import Bench, Breaker, Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of a run; `grace_s` is how long workers may finish after a stop, in seconds."""
+
+    workers: int
+    queue_size: int
+    grace_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a run ended: `error` is the fatal one that ended it, `stopped` whether somebody asked it to stop."""
+
+    error: ArchiverError | None
+    stopped: bool
+
+
+async def run(
+    order: Order,
+    bench: Bench,
+    *,
+    ledger: Ledger,
+    limits: Limits,
+    tally: Tally,
+    stop: asyncio.Event,
+    on_settled: Callable[[Task, Settlement], None],
+    now: Callable[[], datetime],
+) -> Ended:
+    """Carry out an order. Every outcome is in the ledger, durable, on return, also after a stop or a fatal error.
+
+    After `stop` is set the listing ends, workers finish what they have for the grace period and are cancelled then; what
+    they had stays pending, and nothing partial remains.
+    """
+    feed = Feed(limits.queue_size)
+    breaker = Breaker(bench.pbx, max(limits.workers, 3))
+    producer = Producer(order, pbx=bench.pbx, ledger=ledger, feed=feed, tally=tally, breaker=breaker, now=now)
+
+    async def work() -> None:
+        worker = Worker(bench)
+        while (task := await feed.take()) is not None:
+            settlement = await worker.archive(task)
+            await ledger.settle(order.run, settlement)
+            tally.outcome(task, settlement)
+            on_settled(task, settlement)
+            breaker.look(settlement.reason or None)
+
+    error: ArchiverError | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            listing = group.create_task(producer.produce())
+            workers = [group.create_task(work()) for _ in range(limits.workers)]
+            watch = group.create_task(_watch(stop, feed, listing, workers, limits.grace_s))
+            await asyncio.wait([listing, *workers])
+            watch.cancel()
+    except* ArchiverError as errors:
+        error = _first(errors)
+    await ledger.flush()
+    return Ended(error, stop.is_set())
+
+
+async def _watch(
+    stop: asyncio.Event, feed: Feed, listing: "asyncio.Task[None]", workers: "list[asyncio.Task[None]]", grace_s: float
+) -> None:
+    await stop.wait()
+    listing.cancel()
+    feed.close(abandon=True)
+    await asyncio.wait(workers, timeout=grace_s)
+    for worker in workers:
+        worker.cancel()
+
+
+def _first(errors: BaseExceptionGroup[ArchiverError]) -> ArchiverError:
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    if not isinstance(found, ArchiverError):
+        raise TypeError("only the archiver's errors end up here") from found
+    return found

@@ -1,0 +1,94 @@
+"""A run's counts. Conserved by construction: each id is listed once and has one outcome; what has none yet is pending."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from archiver.ledger.base import Settlement, Task
+from archiver.recording import Status
+
+MOST_PROBLEMS = 200
+"""So many problems a report shows; the rest is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One recording that is not archived, or a window that is not complete (then `recording_id` is empty)."""
+
+    account_id: str
+    recording_id: str
+    status: str
+    reason: str
+    attempts: int
+
+
+@dataclass(slots=True)
+class Tally:
+    """Live counts of a run; `pending` is what was claimed and has no outcome yet."""
+
+    claimed: int = 0
+    archived: int = 0
+    already_archived: int = 0
+    left_pending: int = 0
+    missing: int = 0
+    newly_missing: int = 0
+    quarantined: int = 0
+    bytes_archived: int = 0
+    changed: int = 0
+    windows_complete: int = 0
+    windows_incomplete: int = 0
+    problems: list[Problem] = field(default_factory=list)
+    problems_total: int = 0
+    settled: int = 0
+
+    @property
+    def listed(self) -> int:
+        """How many ids this run has seen, each once."""
+        return self.claimed + self.already_archived + self.missing - self.newly_missing
+
+    @property
+    def pending(self) -> int:
+        """Claimed, and neither archived, missing nor quarantined."""
+        return self.claimed - self.archived - self.newly_missing - self.quarantined
+
+    def page(self, claimed: int, settled: Mapping[Status, int]) -> None:
+        """Count a page's rows: those to work on, and those that need no work."""
+        self.claimed += claimed
+        self.already_archived += settled.get(Status.ARCHIVED, 0)
+        self.missing += settled.get(Status.MISSING, 0)
+
+    def outcome(self, task: Task, settlement: Settlement) -> None:
+        """Count what became of a task."""
+        self.settled += 1
+        match settlement.status:
+            case Status.ARCHIVED:
+                self.archived += 1
+                self.bytes_archived += settlement.fixity.size_bytes if settlement.fixity else 0
+                return
+            case Status.MISSING:
+                self.missing += 1
+                self.newly_missing += 1
+            case Status.QUARANTINED:
+                self.quarantined += 1
+            case _:
+                self.left_pending += 1
+        recording = task.recording
+        self.problem(
+            Problem(
+                recording.account_id,
+                recording.recording_id,
+                settlement.status.value,
+                f"{settlement.reason}: {settlement.detail}",
+                settlement.attempts,
+            )
+        )
+
+    def problem(self, problem: Problem) -> None:
+        """Keep a problem while there is room, count it always."""
+        self.problems_total += 1
+        if len(self.problems) < MOST_PROBLEMS:
+            self.problems.append(problem)
+
+    @property
+    def something_left(self) -> bool:
+        """Whether anything that was asked for is not done."""
+        return bool(self.pending or self.newly_missing or self.quarantined or self.windows_incomplete)

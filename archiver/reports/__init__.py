@@ -1,0 +1,1 @@
+"""What people and monitoring read: the run report, the status, the plan."""

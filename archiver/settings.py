@@ -1,0 +1,441 @@
+"""The settings: flags over environment over the TOML file over defaults, checked once, frozen from then on.
+
+`load` is the only reader of `os.environ`. Every mistake ends in one `SettingsError` that names each key, where it came
+from, what was given (never a secret) and what is allowed.
+"""
+
+import difflib
+import os
+import shlex
+import signal
+import stat
+import subprocess
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+
+from archiver import bandwidth as checks
+from archiver.bandwidth import Bandwidth
+from archiver.errors import SettingsError
+
+_PREFIX = "ARCHIVER_"
+_PASSWORD_VARIABLE = "ARCHIVER_PBX__PASSWORD"  # noqa: S105  (a name, not a password)
+_COMMAND_TIMEOUT_S = 30.0
+_LONGEST_PASSWORD = 4096
+_OTHERS = stat.S_IRWXG | stat.S_IRWXO
+_SECRET_KEYS = frozenset({"pbx.password", "pbx.password_command", "ledger.url"})
+
+
+def _whole(default: int, low: int, high: int) -> Any:
+    return Field(default, ge=low, le=high, description=f"must be a whole number from {low} to {high}")
+
+
+def _seconds(default: float, low: float, high: float) -> Any:
+    allowed = f"must be a number of seconds from {low:g} to {high:g}"
+    return Field(default, ge=low, le=high, allow_inf_nan=False, description=allowed)
+
+
+_Line = Annotated[str, AfterValidator(checks.one_line), Field(max_length=1024)]
+_Int = Annotated[int, BeforeValidator(checks.number)]
+_Float = Annotated[float, BeforeValidator(checks.number)]
+_Size = Annotated[int, BeforeValidator(checks.size)]
+_OptionalFile = Annotated[Path | None, BeforeValidator(checks.optional_file)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True, arbitrary_types_allowed=True)
+
+
+class PbxSettings(_Section):
+    """`[pbx]`: where the PBX is, who we are there, and how patient we are with it."""
+
+    base_url: Annotated[_Line, AfterValidator(checks.base_url)] = ""
+    username: _Line = ""
+    domain: _Line = ""
+    password: SecretStr = SecretStr("")
+    password_file: _OptionalFile = None
+    password_command: SecretStr = SecretStr("")
+    account_ids: Annotated[tuple[str, ...], BeforeValidator(checks.listed), AfterValidator(checks.accounts)] = ()
+    ca_file: _OptionalFile = None
+    time_unit: Literal["s", "ms"] = "s"
+    page_size: _Int = _whole(1000, 1, 10_000)
+    recording_path: Annotated[_Line, AfterValidator(checks.recording_path)] = "/api/v2/reports/recording/{recording_id}"
+    connect_timeout_s: _Float = _seconds(10, 0.1, 600)
+    read_timeout_s: _Float = _seconds(60, 0.1, 3600)
+    max_retries: _Int = _whole(6, 0, 100)
+    retry_wait_s: _Float = _seconds(0.5, 0, 30)
+
+
+class ListingSettings(_Section):
+    """`[listing]`: how the listing is cut into windows and walked; `begin` is '' or an ISO date or date-time."""
+
+    begin: Annotated[_Line, BeforeValidator(checks.begin)] = ""
+    window_hours: _Int = _whole(24, 1, 672)
+    overlap_hours: _Int = _whole(6, 0, 48)
+    lookback_days: _Int = _whole(3, 0, 60)
+    concurrency: _Int = _whole(2, 1, 64)
+
+
+class TransferSettings(_Section):
+    """`[transfer]`: how much at once and how fast; `min_rate` is bytes per second, `memory` bytes."""
+
+    concurrency: _Int = _whole(8, 1, 1024)
+    processes: _Int = _whole(1, 1, 64)
+    queue_size: _Int = _whole(200, 1, 100_000)
+    requests_per_s: _Float = Field(
+        10.0, ge=0, le=1_000_000, allow_inf_nan=False, description="must be a number from 0 (no limit) to 1000000"
+    )
+    bandwidth: Annotated[Bandwidth, BeforeValidator(checks.bandwidth)] = Bandwidth()
+    grace_s: _Float = _seconds(20, 0, 3600)
+    min_rate: _Size = Field(2**10, ge=0, le=2**30, description="must be a size from '0B' (no floor) to '1GiB'")
+    memory: _Size = Field(2**26, ge=2**20, le=2**40, description="must be a size from '1MiB' to '1024GiB'")
+
+
+class ArchiveSettings(_Section):
+    """`[archive]`: which store, and how objects are named in it."""
+
+    store: Literal["local", "s3"] = "local"
+    key_template: Annotated[_Line, AfterValidator(checks.template)] = (
+        "{account_id}/{start:%Y/%m/%d}/{recording_id}.{extension}"
+    )
+    timezone: Annotated[_Line, AfterValidator(checks.zone_name)] = "UTC"
+    sidecar: bool = True
+    durable: bool = True
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """The time zone that dates in keys, and times without a zone, are read in."""
+        return ZoneInfo(self.timezone)
+
+
+class LocalStoreSettings(_Section):
+    """`[store.local]`: the archive's folder; it holds `.archiver` with every store."""
+
+    root: Annotated[Path, BeforeValidator(checks.folder)] = Path("/srv/recordings")
+
+
+class S3StoreSettings(_Section):
+    """`[store.s3]`: the bucket, and what each object in it gets."""
+
+    bucket: Annotated[_Line, AfterValidator(checks.bucket)] = ""
+    prefix: Annotated[_Line, AfterValidator(checks.prefix)] = ""
+    region: _Line = ""
+    endpoint_url: Annotated[_Line, AfterValidator(checks.endpoint_url)] = ""
+    object_lock_mode: Literal["", "GOVERNANCE", "COMPLIANCE"] = ""
+    retention_days: _Int = _whole(0, 0, 36_500)
+    storage_class: _Line = ""
+    kms_key_id: _Line = ""
+
+
+class StoreSettings(_Section):
+    """`[store]`: one section for each kind of store."""
+
+    local: LocalStoreSettings = LocalStoreSettings()
+    s3: S3StoreSettings = S3StoreSettings()
+
+
+class LedgerSettings(_Section):
+    """`[ledger]`: where the ledger is; the address may hold a password, so it is kept like one."""
+
+    url: Annotated[SecretStr, AfterValidator(checks.ledger_url)] = SecretStr("")
+
+
+class ClusterSettings(_Section):
+    """`[cluster]`: the running scheduler that the work is handed to, if any."""
+
+    scheduler: _Line = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Origin:
+    """Where the values came from: the file with its permission bits, and the place that gave `pbx.password`."""
+
+    file: str = "settings.toml"
+    mode: int = 0
+    password: str = "pbx.password"  # noqa: S105  (the key's name)
+
+
+class Settings(BaseSettings):
+    """All settings, frozen. Built directly it reads nothing but its arguments; `load` reads the file and environment."""
+
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
+        frozen=True, extra="forbid", hide_input_in_errors=True
+    )
+
+    pbx: PbxSettings = PbxSettings()
+    listing: ListingSettings = ListingSettings()
+    transfer: TransferSettings = TransferSettings()
+    archive: ArchiveSettings = ArchiveSettings()
+    store: StoreSettings = StoreSettings()
+    ledger: LedgerSettings = LedgerSettings()
+    cluster: ClusterSettings = ClusterSettings()
+    _origin: _Origin = PrivateAttr(default_factory=_Origin)
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Only the arguments (for any `settings_cls`): `load` brings the sources together, so that its messages can name them."""
+        return (init_settings,)
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> "Settings":
+        s3 = self.store.s3
+        if self.archive.store == "s3" and not s3.bucket:
+            raise ValueError("store.s3.bucket must name the bucket when archive.store is 's3'")
+        if s3.object_lock_mode and not s3.retention_days:
+            raise ValueError("store.s3.retention_days must be at least 1 when store.s3.object_lock_mode is set")
+        return self
+
+    def need_pbx(self) -> None:
+        """Check that everything needed to talk to the PBX is given; no file is read and no command run.
+
+        Raises:
+            SettingsError: naming each key of `[pbx]` that is missing, or a `pbx.ca_file` that isn't there.
+        """
+        names = ("base_url", "username", "domain", "account_ids")
+        missing = [f"pbx.{name}" for name in names if not getattr(self.pbx, name)]
+        if not self._password_source():
+            missing.append(f"a password (pbx.password_file, pbx.password_command or {_PASSWORD_VARIABLE})")
+        if missing:
+            raise SettingsError(f"{self._origin.file}: still missing: {', '.join(missing)}")
+        if self.pbx.ca_file is not None and not self.pbx.ca_file.is_file():
+            raise SettingsError(f"pbx.ca_file: {str(self.pbx.ca_file)!a} isn't there; it must be a PEM file, or ''")
+
+    def ledger_url(self) -> str:
+        """The ledger's address; without one in the settings, SQLite under the archive's `.archiver`."""
+        root = self.store.local.root
+        return self.ledger.url.get_secret_value() or f"sqlite:///{root / '.archiver' / 'ledger.sqlite3'}"
+
+    def password(self) -> str:
+        """The PBX password, read anew from its one source: the environment, a file, a command or the settings file.
+
+        Raises:
+            SettingsError: there is no source or more than one, a file that others can read, or a command that failed.
+        """
+        source = self._password_source()
+        if not source:
+            allowed = f"pbx.password_file, pbx.password_command or {_PASSWORD_VARIABLE}"
+            raise SettingsError(f"{self._origin.file}: no password for the PBX; set one of {allowed}")
+        if self.pbx.password_file is not None:
+            password = _read_password(self.pbx.password_file)
+        elif source == "pbx.password_command":
+            password = _ask_command(self.pbx.password_command.get_secret_value())
+        else:
+            if source == "pbx.password" and self._origin.mode & _OTHERS:
+                raise SettingsError(
+                    f"pbx.password stands in {self._origin.file}, which others can read "
+                    f"(mode {self._origin.mode:04o}): chmod 600 {self._origin.file}"
+                )
+            password = self.pbx.password.get_secret_value()
+        if not password:
+            raise SettingsError(f"{source} gave an empty password")
+        return password
+
+    def _password_source(self) -> str:
+        given = {
+            self._origin.password: self.pbx.password.get_secret_value(),
+            "pbx.password_file": self.pbx.password_file,
+            "pbx.password_command": self.pbx.password_command.get_secret_value(),
+        }
+        sources = [name for name, value in given.items() if value]
+        if len(sources) > 1:
+            raise SettingsError(f"more than one password for the PBX: {' and '.join(sources)}; keep only one")
+        return "".join(sources)
+
+
+def _text_password(raw: bytes, source: str) -> str:
+    """The password in these bytes, less one newline at the end."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise SettingsError(f"{source} must give UTF-8 text") from None
+    if len(text) > _LONGEST_PASSWORD:
+        raise SettingsError(f"{source} must give at most {_LONGEST_PASSWORD} characters")
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def _read_password(path: Path) -> str:
+    source = f"pbx.password_file {str(path)!a}"
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            raw = file.read(4 * _LONGEST_PASSWORD + 2)
+    except FileNotFoundError:
+        raise SettingsError(f"{source} isn't there; it must be a file that holds the password") from None
+    except OSError as error:
+        raise SettingsError(f"{source} can't be read: {error.strerror}") from None
+    if mode & _OTHERS:
+        raise SettingsError(f"{source} can be read by others (mode {mode:04o}): chmod 600 {path}")
+    return _text_password(raw, source)
+
+
+def _ask_command(command: str) -> str:
+    """What the command prints; neither the command nor its stderr shows in a message, as both may hold secrets."""
+    source = "pbx.password_command"
+    try:
+        with subprocess.Popen(  # noqa: S603  (the administrator's own command, without a shell)
+            shlex.split(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            try:
+                raw, _ = process.communicate(timeout=_COMMAND_TIMEOUT_S)
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # the children too, which may hold the pipe
+                raise
+    except subprocess.TimeoutExpired:
+        raise SettingsError(f"{source} took longer than {_COMMAND_TIMEOUT_S:g} s") from None
+    except ValueError:
+        raise SettingsError(f"{source} must be a command line with balanced quotes") from None
+    except (OSError, IndexError) as error:
+        raise SettingsError(f"{source} can't be run: {getattr(error, 'strerror', None) or 'it is empty'}") from None
+    if process.returncode:
+        raise SettingsError(f"{source} failed with exit code {process.returncode}")
+    return _text_password(raw, source)
+
+
+def load(path: Path | None, *, overrides: Mapping[str, object] | None = None) -> Settings:
+    """The settings from flags, environment, file and defaults, the first of these that gives a key.
+
+    Args:
+        path: the settings file; None for `$ARCHIVER_SETTINGS`, else `./settings.toml`.
+        overrides: what flags gave, by dotted key (`transfer.concurrency`) or by section; None is a flag not given.
+
+    Raises:
+        SettingsError: the file isn't there, or any value or key is wrong; one message for all of them.
+    """
+    file = path or Path(os.environ.get("ARCHIVER_SETTINGS") or "settings.toml")
+    table, mode = _read_file(file)
+    variables, problems = _environment()
+    flags = dict(_flat(overrides or {}))
+    places = dict.fromkeys(flags, "the command line")
+    places = {key: f"the environment ({name})" for key, (name, _) in variables.items()} | places
+    for key, value in ({key: value for key, (_, value) in variables.items()} | flags).items():
+        _put(table, key, value)
+    try:
+        settings = Settings(**table)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        problems += [_problem(one["type"], one["loc"], one, places, str(file)) for one in found]
+    if problems:
+        raise SettingsError("\n".join(dict.fromkeys(problems)))
+    origin = {"pbx.password": "pbx.password"} | {key: variables[key][0] for key in variables}
+    password = "the command line" if "pbx.password" in flags else origin["pbx.password"]
+    settings._origin = _Origin(str(file), mode, password)  # noqa: SLF001  (its own module)
+    return settings
+
+
+def _read_file(file: Path) -> tuple[dict[str, Any], int]:
+    """The file's table and its permission bits, both of the same open file."""
+    try:
+        with file.open("rb") as opened:
+            return tomllib.load(opened), stat.S_IMODE(os.fstat(opened.fileno()).st_mode)
+    except FileNotFoundError:
+        raise SettingsError(f"the settings file {file} isn't there: cp settings.example.toml settings.toml") from None
+    except OSError as error:
+        raise SettingsError(f"the settings file {file} can't be read: {error.strerror}") from None
+    except ValueError as error:  # not TOML, or not UTF-8: the place only, as the text may hold a password
+        place = re.search(r"\(at .*\)\Z", str(error))
+        raise SettingsError(f"the settings file {file} is not TOML {place[0] if place else '(not UTF-8)'}") from None
+
+
+def _environment() -> tuple[dict[str, tuple[str, str]], list[str]]:
+    """The variables that are settings, by dotted key, and a problem for each that only looks like one."""
+    known: dict[str, tuple[str, str]] = {}
+    problems = []
+    for name, value in os.environ.items():
+        if name.upper().startswith(_PREFIX) and "__" in name:
+            key = name[len(_PREFIX) :].lower().replace("__", ".")
+            if key in _KEYS and name == _variable(key):
+                known[key] = (name, value)
+            else:
+                near = [_variable(match) for match in _near(key)]
+                problems.append(f"the environment: {name!a} is not a setting{_hint(near)}")
+    return known, problems
+
+
+def _variable(key: str) -> str:
+    return _PREFIX + key.upper().replace(".", "__")
+
+
+def _flat(table: Mapping[str, object], above: str = "") -> Iterator[tuple[str, object]]:
+    for name, value in table.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        elif value is not None:
+            yield above + name, value
+
+
+def _put(table: dict[str, Any], key: str, value: object) -> None:
+    *sections, name = key.split(".")
+    for section in sections:
+        table = table.setdefault(section, {})
+        if not isinstance(table, dict):  # validation will name this section
+            return
+    table[name] = value
+
+
+def _fields(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _fields(field.annotation, f"{above}{name}.")
+        else:
+            yield above + name, field
+
+
+_KEYS: dict[str, FieldInfo] = dict(_fields(Settings))
+
+
+def _near(key: str) -> list[str]:
+    """Keys that the given one may be a slip of: in name, or right but for the section."""
+    name = key.rpartition(".")[2]
+    return difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.75) or [k for k in _KEYS if k.rpartition(".")[2] == name]
+
+
+def _hint(near: list[str]) -> str:
+    return f"; did you mean {' or '.join(near)}?" if near else "; settings.example.toml lists them all"
+
+
+def _problem(kind: str, loc: tuple[int | str, ...], error: Mapping[str, Any], places: dict[str, str], file: str) -> str:
+    """One wrong key: where it came from, what was given unless it may be secret, and what is allowed."""
+    key = ".".join(part for part in loc if isinstance(part, str))
+    where = places.get(key, file)
+    if kind == "extra_forbidden":
+        return f"{where}: {key!a} is not a setting{_hint(_near(key))}"
+    field = _KEYS.get(key)
+    allowed = str(error["msg"]).replace("Input should be", "must be")
+    if kind == "value_error":
+        allowed = str(error["ctx"]["error"])
+    elif field is not None and field.description:
+        allowed = field.description
+    elif field is None:
+        allowed = "must be a section"
+    given = ascii(error["input"])
+    if field is None or key in _SECRET_KEYS or "@" in given:
+        return f"{where}: {key} {allowed}" if key else f"{where}: {allowed}"
+    return f"{where}: {key} = {given[:100]}{'…' if len(given) > 100 else ''}: {allowed}"  # noqa: PLR2004
