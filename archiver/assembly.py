@@ -2,12 +2,15 @@
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+import shutil
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
 
 from archiver.errors import SettingsError
 from archiver.keys import KeyTemplate
@@ -24,7 +27,10 @@ from archiver.pipeline.tally import Tally
 from archiver.pipeline.threads import Threads
 from archiver.pipeline.throttle import Throttle
 from archiver.pipeline.worker import Bench
+from archiver.proof.verify import VerifyReport, verify_full
+from archiver.reports.plan import Planner, PlanReport, Rates
 from archiver.reports.run_report import RunReport, outcome, run_report
+from archiver.reports.status import StatusReport, empty_account, status_report
 from archiver.settings import Settings
 from archiver.stores.archive_folder import ArchiveFolder
 from archiver.stores.local import LocalStore
@@ -35,6 +41,7 @@ from archiver.window import Window, listing_windows, parse_time
 
 _DISK_THREADS = 8
 _SPOOL_MEMORY_BYTES = 1 << 20
+_NO_BEGINNING = "a first run needs a beginning: `archiver run --since 2026-01-01`, or listing.begin in the settings"
 
 
 class Watcher(Protocol):
@@ -135,7 +142,7 @@ def chosen_accounts(settings: Settings, account_ids: tuple[str, ...]) -> tuple[s
 
 
 async def periods(
-    settings: Settings, ledger: Ledger, request: RunRequest, account_id: str, now: datetime
+    settings: Settings, ledger: Ledger | None, request: RunRequest, account_id: str, now: datetime
 ) -> list[Window]:
     """What to list of an account.
 
@@ -147,11 +154,9 @@ async def periods(
     begin = (
         parse_time(settings.listing.begin, now=now, timezone=settings.archive.zone) if settings.listing.begin else None
     )
-    pieces = await ledger.calendar(account_id)
+    pieces = await ledger.calendar(account_id) if ledger is not None else ()
     if not pieces and begin is None:
-        raise SettingsError(
-            "a first run needs a beginning: run `archiver run --since 2026-01-01`, or set listing.begin in the settings"
-        )
+        raise SettingsError(_NO_BEGINNING)
     lookback = timedelta(days=settings.listing.lookback_days)
     return nightly_periods(pieces, begin=begin, lookback=lookback, now=now)
 
@@ -241,8 +246,6 @@ async def run_archive(
             ended=ended,
             duration_s=asyncio.get_running_loop().time() - begun_s,
         )
-        import msgspec
-
         encoded = msgspec.json.encode(report)
         await ledger.end_run(the_run, outcome=outcome(tally, ended), ended_at=now(), report=encoded)
         return RunResult(report, tally, ended, pbx.traffic.pages)
@@ -275,6 +278,80 @@ def _bench(
         sidecars=settings.archive.sidecar,
         run_id=run_id,
         now=now,
-        throttle=Throttle(lambda: bandwidth.at(datetime.now(zone))),
+        throttle=Throttle(lambda: bandwidth.at(datetime.now(zone).time())),
         on_bytes=on_bytes,
     )
+
+
+async def run_plan(
+    settings: Settings, request: RunRequest, *, compare: bool, now: Callable[[], datetime] = utc_now
+) -> PlanReport:
+    """`archiver plan`, and with `compare` `run --dry-run`: walks the listing, writes nothing.
+
+    Raises:
+        ArchiverError.
+    """
+    refuse_what_is_not_built(settings)
+    at = now().replace(microsecond=0)
+    account_ids = chosen_accounts(settings, request.account_ids)
+    reach = access(settings)
+    async with AsyncExitStack() as stack:
+        ledger = await known_ledger(settings, stack) if compare or request.since is None else None
+        wanted = {account_id: await periods(settings, ledger, request, account_id, at) for account_id in account_ids}
+        pbx = await stack.enter_async_context(PbxSession(reach))
+        rates = Rates(
+            settings.transfer.requests_per_s,
+            settings.transfer.bandwidth.at(at.astimezone(settings.archive.zone).time()),
+        )
+        planner = Planner(pbx, ledger, page_size=settings.pbx.page_size)
+        return await planner.plan(
+            partitions(settings, wanted, at), accounts=list(account_ids), rates=rates, free_bytes=_free_bytes(settings)
+        )
+
+
+async def run_status(settings: Settings) -> StatusReport:
+    """`archiver status`, from the ledger alone; an archive that nobody ran yet has an empty one.
+
+    Raises:
+        LedgerError.
+    """
+    async with AsyncExitStack() as stack:
+        ledger = await known_ledger(settings, stack)
+        if ledger is None:
+            return StatusReport(
+                accounts=[empty_account(account_id) for account_id in settings.pbx.account_ids], last_run=None
+            )
+        return await status_report(ledger, settings.pbx.account_ids)
+
+
+async def run_verify(settings: Settings, account_ids: Sequence[str]) -> VerifyReport:
+    """Read every archived object back and compare it with the ledger and its sidecar.
+
+    Raises:
+        ArchiverError.
+    """
+    async with AsyncExitStack() as stack:
+        store = LocalStore(settings.store.local.root, durable=False, make=False)
+        stack.callback(store.close)
+        ledger = await open_ledger(settings.ledger_url(), create=False)
+        stack.push_async_callback(ledger.close)
+        threads = stack.enter_context(Threads(_DISK_THREADS, "disk"))
+        return await verify_full(ledger, store, threads, account_ids)
+
+
+async def known_ledger(settings: Settings, stack: AsyncExitStack) -> Ledger | None:
+    """The ledger for reading, closed with the stack; None when no run has made one yet."""
+    path = settings.ledger_url().removeprefix("sqlite:///")
+    if not await asyncio.to_thread(Path(path).exists):
+        return None
+    ledger = await open_ledger(settings.ledger_url(), create=False)
+    stack.push_async_callback(ledger.close)
+    return ledger
+
+
+def _free_bytes(settings: Settings) -> int | None:
+    """Free space where the archive is or will be."""
+    folder = settings.store.local.root
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return shutil.disk_usage(folder).free

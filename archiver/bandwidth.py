@@ -1,4 +1,4 @@
-"""Values as people write them in settings: sizes, rates and timetables, addresses, paths and names.
+"""Values as people write them in settings: sizes, rates and timetables, addresses, paths, names and passwords.
 
 `Bandwidth` is the timetable of `transfer.bandwidth`. The functions below it each check one kind of value: they give it
 back, perhaps in its final form, and raise a ValueError that says what is allowed. `settings.py` builds on them.
@@ -6,7 +6,13 @@ back, perhaps in its final form, and raise a ValueError that says what is allowe
 
 import ipaddress
 import json
+import os
 import re
+import shlex
+import signal
+import stat
+import subprocess
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal
@@ -33,6 +39,10 @@ _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?(B|kB|MB|GB|KiB|MiB|GiB)\Z"
 _CLOCK = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])\Z")
 _SLOWEST = 1024
 _OFF = "off"
+_COMMAND_TIMEOUT_S = 30.0
+_LONGEST_PASSWORD = 4096
+OTHERS = stat.S_IRWXG | stat.S_IRWXO
+"""The permission bits that a file with a password must not have."""
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ACCOUNT = re.compile(r"[^\s\x00-\x20\x7f-\x9f\ud800-\udfff]{1,128}\Z")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]\Z")
@@ -267,3 +277,61 @@ def ledger_url(url: SecretStr) -> SecretStr:
     if text and not sqlite and not re.match(r"postgresql(\+[a-z0-9]+)?://.", text):
         raise ValueError("must be '', sqlite:/// and a full path (sqlite:////srv/ledger.sqlite3), or postgresql://…")
     return url
+
+
+def _text_password(raw: bytes, source: str) -> str:
+    """The password in these bytes, less one newline at the end."""
+    try:
+        text = raw.decode()
+    except UnicodeDecodeError:
+        raise SettingsError(f"{source} must give UTF-8 text") from None
+    if len(text) > _LONGEST_PASSWORD:
+        raise SettingsError(f"{source} must give at most {_LONGEST_PASSWORD} characters")
+    return text.removesuffix("\n").removesuffix("\r")
+
+
+def read_password(path: Path) -> str:
+    """The password in a file that only its owner can read; SettingsError when there is none, or others can read it."""
+    source = f"pbx.password_file {str(path)!a}"
+    try:
+        with path.open("rb") as file:
+            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            raw = file.read(4 * _LONGEST_PASSWORD + 2)
+    except FileNotFoundError:
+        raise SettingsError(f"{source} isn't there; it must be a file that holds the password") from None
+    except OSError as error:
+        raise SettingsError(f"{source} can't be read: {error.strerror}") from None
+    if mode & OTHERS:
+        raise SettingsError(f"{source} can be read by others (mode {mode:04o}): chmod 600 {path}")
+    return _text_password(raw, source)
+
+
+def ask_command(command: str) -> str:
+    """The password that a command prints; SettingsError when it fails.
+
+    Neither the command nor its stderr shows in a message, as both may hold secrets.
+    """
+    source = "pbx.password_command"
+    try:
+        with subprocess.Popen(  # noqa: S603  (the administrator's own command, without a shell)
+            shlex.split(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        ) as process:
+            try:
+                raw, _ = process.communicate(timeout=_COMMAND_TIMEOUT_S)
+            except BaseException:
+                with suppress(ProcessLookupError):
+                    os.killpg(process.pid, signal.SIGKILL)  # the children too, which may hold the pipe
+                raise
+    except subprocess.TimeoutExpired:
+        raise SettingsError(f"{source} took longer than {_COMMAND_TIMEOUT_S:g} s") from None
+    except ValueError:
+        raise SettingsError(f"{source} must be a command line with balanced quotes") from None
+    except (OSError, IndexError) as error:
+        raise SettingsError(f"{source} can't be run: {getattr(error, 'strerror', None) or 'it is empty'}") from None
+    if process.returncode:
+        raise SettingsError(f"{source} failed with exit code {process.returncode}")
+    return _text_password(raw, source)

@@ -6,13 +6,10 @@ from, what was given (never a secret) and what is allowed.
 
 import difflib
 import os
-import shlex
-import signal
+import re
 import stat
-import subprocess
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -38,9 +35,6 @@ from archiver.errors import SettingsError
 
 _PREFIX = "ARCHIVER_"
 _PASSWORD_VARIABLE = "ARCHIVER_PBX__PASSWORD"  # noqa: S105  (a name, not a password)
-_COMMAND_TIMEOUT_S = 30.0
-_LONGEST_PASSWORD = 4096
-_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 _SECRET_KEYS = frozenset({"pbx.password", "pbx.password_command", "ledger.url"})
 
 
@@ -50,7 +44,7 @@ def _whole(default: int, low: int, high: int) -> Any:
 
 def _seconds(default: float, low: float, high: float) -> Any:
     allowed = f"must be a number of seconds from {low:g} to {high:g}"
-    return Field(default, ge=low, le=high, allow_inf_nan=False, description=allowed)
+    return Field(float(default), ge=low, le=high, allow_inf_nan=False, description=allowed)
 
 
 _Line = Annotated[str, AfterValidator(checks.one_line), Field(max_length=1024)]
@@ -101,12 +95,16 @@ class TransferSettings(_Section):
     processes: _Int = _whole(1, 1, 64)
     queue_size: _Int = _whole(200, 1, 100_000)
     requests_per_s: _Float = Field(
-        10.0, ge=0, le=1_000_000, allow_inf_nan=False, description="must be a number from 0 (no limit) to 1000000"
+        default=10.0,
+        ge=0,
+        le=1_000_000,
+        allow_inf_nan=False,
+        description="must be a number from 0 (no limit) to 1000000",
     )
     bandwidth: Annotated[Bandwidth, BeforeValidator(checks.bandwidth)] = Bandwidth()
     grace_s: _Float = _seconds(20, 0, 3600)
-    min_rate: _Size = Field(2**10, ge=0, le=2**30, description="must be a size from '0B' (no floor) to '1GiB'")
-    memory: _Size = Field(2**26, ge=2**20, le=2**40, description="must be a size from '1MiB' to '1024GiB'")
+    min_rate: _Size = Field(default=2**10, ge=0, le=2**30, description="must be a size from '0B' (no floor) to '1GiB'")
+    memory: _Size = Field(default=2**26, ge=2**20, le=2**40, description="must be a size from '1MiB' to '1024GiB'")
 
 
 class ArchiveSettings(_Section):
@@ -190,13 +188,15 @@ class Settings(BaseSettings):
     _origin: _Origin = PrivateAttr(default_factory=_Origin)
 
     @classmethod
-    def settings_customise_sources(
+    def settings_customise_sources(  # the names are pydantic's
         cls,
-        settings_cls: type[BaseSettings],
+        settings_cls: type[BaseSettings],  # noqa: ARG003
         init_settings: PydanticBaseSettingsSource,
-        **_: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Only the arguments (for any `settings_cls`): `load` brings the sources together, so that its messages can name them."""
+        """Only the arguments: `load` brings the sources together, so that its messages can name them."""
         return (init_settings,)
 
     @model_validator(mode="after")
@@ -239,11 +239,11 @@ class Settings(BaseSettings):
             allowed = f"pbx.password_file, pbx.password_command or {_PASSWORD_VARIABLE}"
             raise SettingsError(f"{self._origin.file}: no password for the PBX; set one of {allowed}")
         if self.pbx.password_file is not None:
-            password = _read_password(self.pbx.password_file)
+            password = checks.read_password(self.pbx.password_file)
         elif source == "pbx.password_command":
-            password = _ask_command(self.pbx.password_command.get_secret_value())
+            password = checks.ask_command(self.pbx.password_command.get_secret_value())
         else:
-            if source == "pbx.password" and self._origin.mode & _OTHERS:
+            if source == "pbx.password" and self._origin.mode & checks.OTHERS:
                 raise SettingsError(
                     f"pbx.password stands in {self._origin.file}, which others can read "
                     f"(mode {self._origin.mode:04o}): chmod 600 {self._origin.file}"
@@ -265,60 +265,6 @@ class Settings(BaseSettings):
         return "".join(sources)
 
 
-def _text_password(raw: bytes, source: str) -> str:
-    """The password in these bytes, less one newline at the end."""
-    try:
-        text = raw.decode()
-    except UnicodeDecodeError:
-        raise SettingsError(f"{source} must give UTF-8 text") from None
-    if len(text) > _LONGEST_PASSWORD:
-        raise SettingsError(f"{source} must give at most {_LONGEST_PASSWORD} characters")
-    return text.removesuffix("\n").removesuffix("\r")
-
-
-def _read_password(path: Path) -> str:
-    source = f"pbx.password_file {str(path)!a}"
-    try:
-        with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
-            raw = file.read(4 * _LONGEST_PASSWORD + 2)
-    except FileNotFoundError:
-        raise SettingsError(f"{source} isn't there; it must be a file that holds the password") from None
-    except OSError as error:
-        raise SettingsError(f"{source} can't be read: {error.strerror}") from None
-    if mode & _OTHERS:
-        raise SettingsError(f"{source} can be read by others (mode {mode:04o}): chmod 600 {path}")
-    return _text_password(raw, source)
-
-
-def _ask_command(command: str) -> str:
-    """What the command prints; neither the command nor its stderr shows in a message, as both may hold secrets."""
-    source = "pbx.password_command"
-    try:
-        with subprocess.Popen(  # noqa: S603  (the administrator's own command, without a shell)
-            shlex.split(command),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        ) as process:
-            try:
-                raw, _ = process.communicate(timeout=_COMMAND_TIMEOUT_S)
-            except BaseException:
-                with suppress(ProcessLookupError):
-                    os.killpg(process.pid, signal.SIGKILL)  # the children too, which may hold the pipe
-                raise
-    except subprocess.TimeoutExpired:
-        raise SettingsError(f"{source} took longer than {_COMMAND_TIMEOUT_S:g} s") from None
-    except ValueError:
-        raise SettingsError(f"{source} must be a command line with balanced quotes") from None
-    except (OSError, IndexError) as error:
-        raise SettingsError(f"{source} can't be run: {getattr(error, 'strerror', None) or 'it is empty'}") from None
-    if process.returncode:
-        raise SettingsError(f"{source} failed with exit code {process.returncode}")
-    return _text_password(raw, source)
-
-
 def load(path: Path | None, *, overrides: Mapping[str, object] | None = None) -> Settings:
     """The settings from flags, environment, file and defaults, the first of these that gives a key.
 
@@ -337,15 +283,18 @@ def load(path: Path | None, *, overrides: Mapping[str, object] | None = None) ->
     places = {key: f"the environment ({name})" for key, (name, _) in variables.items()} | places
     for key, value in ({key: value for key, (_, value) in variables.items()} | flags).items():
         _put(table, key, value)
+    private = [name for name in table if name.startswith("_")]  # pydantic-settings would take these for its own
+    problems += [_problem("extra_forbidden", (name,), {}, places, str(file)) for name in private]
+    settings = Settings()
     try:
-        settings = Settings(**table)
+        settings = Settings(**{name: value for name, value in table.items() if name not in private})
     except ValidationError as error:
         found = error.errors(include_url=False)
         problems += [_problem(one["type"], one["loc"], one, places, str(file)) for one in found]
     if problems:
         raise SettingsError("\n".join(dict.fromkeys(problems)))
-    origin = {"pbx.password": "pbx.password"} | {key: variables[key][0] for key in variables}
-    password = "the command line" if "pbx.password" in flags else origin["pbx.password"]
+    given_by = variables.get("pbx.password", ("pbx.password", ""))[0]
+    password = "the command line" if "pbx.password" in flags else given_by
     settings._origin = _Origin(str(file), mode, password)  # noqa: SLF001  (its own module)
     return settings
 
@@ -393,11 +342,12 @@ def _flat(table: Mapping[str, object], above: str = "") -> Iterator[tuple[str, o
 
 def _put(table: dict[str, Any], key: str, value: object) -> None:
     *sections, name = key.split(".")
+    inner: Any = table
     for section in sections:
-        table = table.setdefault(section, {})
-        if not isinstance(table, dict):  # validation will name this section
+        inner = inner.setdefault(section, {})
+        if not isinstance(inner, dict):  # validation will name this section
             return
-    table[name] = value
+    inner[name] = value
 
 
 def _fields(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, FieldInfo]]:

@@ -13,8 +13,7 @@ from archiver.errors import Severity, StoreDenied, StoreError, StoreFull, StoreU
 from archiver.stores.disk import Disk, Found, RealDisk, spoken, store_error, write_all
 
 CALLS = (
-    "open", "close", "write", "pread", "fsync", "begin_writeback",
-    "link", "unlink", "mkdir", "fstat", "stat", "scan", "statvfs",
+    "open", "close", "write", "pread", "fsync", "link", "unlink", "mkdir", "fstat", "stat", "scan", "statvfs",
 )  # fmt: skip
 
 
@@ -51,11 +50,6 @@ class WatchedDisk(RealDisk):
         self.before("fsync")
         if self._sync:
             super().fsync(fd)
-
-    def begin_writeback(self, fd: int) -> None:
-        self.before("begin_writeback")
-        if self._sync:
-            super().begin_writeback(fd)
 
     def link(self, source: str, name: str, *, src_dir_fd: int | None, dst_dir_fd: int) -> None:
         self.before("link")

@@ -55,6 +55,20 @@ def check_media(recording: Recording, media: ReceivedMedia, announced: Announced
     kind = audio.sniff(media.head)
     if not kind and size_bytes != expected:
         raise BadAnswer("the PBX answered 200 with something that is no audio")
+    _check_against_metadata(recording, media, kind)
+    if not weak:
+        return ()
+    if expected is None:
+        raise Contradiction(
+            "neither the metadata nor the answer tell the length: it may be cut", kind="unproven_length"
+        )
+    if kind == "mp3" and not audio.ends_on_a_frame(media.chunks()):
+        raise Contradiction("the length fits, but the last MP3 frame is cut", kind="weak_framing")
+    return ("weak_framing",)
+
+
+def _check_against_metadata(recording: Recording, media: ReceivedMedia, kind: str) -> None:
+    expected, size_bytes = recording.length_bytes, media.fixity.size_bytes
     if recording.doubt:
         raise Contradiction(recording.doubt, kind="metadata")
     if expected is not None and size_bytes != expected:
@@ -65,12 +79,3 @@ def check_media(recording: Recording, media: ReceivedMedia, announced: Announced
         raise Contradiction(f"the bytes are {kind}, the metadata say {recording.extension}", kind="other_format")
     if recording.digest_md5 is not None and media.md5 != recording.digest_md5:
         raise Contradiction("the MD5 differs from the metadata's digest", kind="digest")
-    if not weak:
-        return ()
-    if expected is None:
-        raise Contradiction(
-            "neither the metadata nor the answer tell the length: it may be cut", kind="unproven_length"
-        )
-    if kind == "mp3" and not audio.ends_on_a_frame(media.chunks()):
-        raise Contradiction("the length fits, but the last MP3 frame is cut", kind="weak_framing")
-    return ("weak_framing",)

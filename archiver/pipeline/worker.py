@@ -8,6 +8,7 @@ import json
 from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from types import TracebackType
 from typing import Protocol
 
 from archiver import sidecar
@@ -64,7 +65,9 @@ class Attempting(Protocol):
         """Begin."""
         ...
 
-    def __exit__(self, *exc: object) -> bool | None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None:
         """End."""
         ...
 

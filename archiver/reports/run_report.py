@@ -87,13 +87,13 @@ def outcome(tally: Tally, ended: Ended) -> Outcome:
     return Outcome.INCOMPLETE if tally.something_left else Outcome.COMPLETE
 
 
-def exit_code(tally: Tally, traffic: Traffic, ended: Ended, *, signal: int | None) -> ExitCode:
-    """The exit code (contract, section 3); `signal` is the one that stopped the run."""
+def exit_code(tally: Tally, pages: int, ended: Ended, *, signal: int | None) -> ExitCode:
+    """The exit code (contract, section 3); `pages` is how many were had, `signal` what stopped the run."""
     if ended.error is not None:
         return ended.error.exit_code
     if ended.stopped and signal is not None:
         return ExitCode(128 + signal)
-    if tally.windows_incomplete and not traffic.pages and not tally.windows_complete:
+    if tally.windows_incomplete and not pages and not tally.windows_complete:
         return ExitCode.PBX
     return ExitCode.LEFT if tally.something_left else ExitCode.DONE
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from archiver.simulator.http import Framing, Reply
-from archiver.simulator.wire import CutHow  # noqa: TC001 -- the fault file reads the annotations
+from archiver.simulator.wire import CutHow
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -51,10 +51,6 @@ class Disk(Protocol):
         """Wait until a file's bytes, or a folder's names, would survive a power loss."""
         ...
 
-    def begin_writeback(self, fd: int) -> None:
-        """Begin to write a file's bytes out, without waiting; its fsync reports what goes wrong."""
-        ...
-
     def link(self, source: str, name: str, *, src_dir_fd: int | None, dst_dir_fd: int) -> None:
         """A second name for `source`; without `src_dir_fd` it is `/proc/self/fd/N`, a file that has no name yet."""
         ...
@@ -106,11 +102,6 @@ class RealDisk:
     def fsync(self, fd: int) -> None:
         """See `Disk`."""
         os.fsync(fd)
-
-    def begin_writeback(self, fd: int) -> None:
-        """See `Disk`."""
-        if hasattr(os, "posix_fadvise"):  # not on macOS, where fsync does it all
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def link(self, source: str, name: str, *, src_dir_fd: int | None, dst_dir_fd: int) -> None:
         """See `Disk`."""

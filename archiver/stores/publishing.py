@@ -76,7 +76,10 @@ class Publisher:
             with self._gate:
                 for placement in placements:
                     staged.append(self._stage(placement, staged))
-            self._sync(staged)
+            for stage in staged:
+                # File systems that know no nameless files are network ones, which lose writes and tell only at fsync.
+                if self._durable or stage.file.is_named:
+                    stage.file.sync()
             with self._gate:
                 adopted = [self._reveal(stage) for stage in staged]
             if self._durable:
@@ -88,15 +91,6 @@ class Publisher:
                 if stage.ours:
                     stage.file.discard()
         return adopted
-
-    def _sync(self, staged: Sequence[_Staged]) -> None:
-        # File systems that know no nameless files are network ones, which lose writes and tell only at fsync.
-        files = [stage.file for stage in staged if self._durable or stage.file.is_named]
-        if len(files) > 1:
-            for file in files:
-                file.begin_sync()
-        for file in files:
-            file.sync()
 
     def _path(self, segments: Sequence[str]) -> str:
         return "/".join((self._folders.root.path, *segments))

@@ -72,15 +72,6 @@ class TemporaryFile:
         with spoken(self._folder.path):
             return self._disk.fstat(self.fd)
 
-    def begin_sync(self) -> None:
-        """Begin what `sync` waits for; several files that begin together share one commit of the journal.
-
-        Raises:
-            StoreDenied, StoreUnavailable.
-        """
-        with spoken(self._folder.path):
-            self._disk.begin_writeback(self.fd)
-
     def sync(self) -> None:
         """Make the bytes survive a power loss.
 

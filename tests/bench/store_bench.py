@@ -39,13 +39,6 @@ class NamedDisk(RealDisk):
         return super().open(path, flags, mode, dir_fd=dir_fd)
 
 
-class PatientDisk(RealDisk):
-    """Writes nothing out before its fsync."""
-
-    def begin_writeback(self, fd: int) -> None:
-        pass
-
-
 class NoLock:
     """In place of a folder's lock."""
 
@@ -91,7 +84,6 @@ VARIANTS = {
     "durable": Variant(durable=True),
     "durable-named": Variant(durable=True, disk=NamedDisk),
     "durable-ungrouped": Variant(durable=True, ungrouped=True),
-    "durable-patient": Variant(durable=True, disk=PatientDisk),
 }
 
 

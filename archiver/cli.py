@@ -1,0 +1,310 @@
+"""The command line: commands → settings → one library call → exit code. The only place that prints or shows tqdm."""
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import click
+import msgspec
+import stamina.instrumentation
+import structlog
+
+from archiver import __version__, words
+from archiver.errors import ArchiverError, ExitCode, SettingsError
+from archiver.logs import Redaction, configure, to_stream
+from archiver.progress import Progress
+from archiver.window import parse_time
+
+T = TypeVar("T")
+
+
+@dataclass
+class Context:
+    """What the options before the command said."""
+
+    settings_file: Path | None
+    quiet: bool
+    redaction: Redaction
+    stop_signal: list[int] = field(default_factory=list)
+
+    def settings(self) -> Any:
+        """The settings, with their secrets hidden from the log."""
+        from archiver.settings import load
+
+        found = load(self.settings_file)
+        self.redaction.hide([found.pbx.password.get_secret_value()])
+        return found
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option(
+    "--settings", "settings_file", type=click.Path(path_type=Path), help="Settings file. [default: ./settings.toml]"
+)
+@click.option("-v", "--verbose", is_flag=True, help="Log more.")
+@click.option("-q", "--quiet", is_flag=True, help="No progress bar, and only warnings in the log.")
+@click.option("--log-format", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.version_option(__version__, prog_name="archiver")
+@click.pass_context
+def cli(context: click.Context, settings_file: Path | None, verbose: bool, quiet: bool, log_format: str) -> None:
+    """Archive call recordings from a FonoUC (Kazoo) PBX, and prove that none is missing, partial or altered."""
+    if verbose and quiet:
+        raise click.UsageError("-v and -q exclude each other")
+    level = "debug" if verbose else "warning" if quiet else "info"
+    redaction = configure(level=level, log_format=log_format, write=to_stream())
+    # Our own retries are counted in the report; the library's log lines would show errors before redaction.
+    stamina.instrumentation.set_on_retry_hooks(())
+    context.obj = Context(settings_file, quiet, redaction)
+
+
+_since = click.option("--since", metavar="T", help="ISO date or date-time, or an age such as 7d, 36h.")
+_until = click.option("--until", metavar="T", help="Likewise; the period ends before it. [default: now]")
+_accounts = click.option("--account", "account_ids", metavar="ID", multiple=True, help="Only this account; repeatable.")
+_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
+
+
+@cli.command()
+@_since
+@_until
+@_accounts
+@click.option("--dry-run", is_flag=True, help="Walk the listing, write nothing, say what would be archived.")
+@click.option("--retry-missing", is_flag=True, help="Try listed recordings that are missing at the source again.")
+@_json
+@click.pass_obj
+def run(
+    context: Context,
+    since: str | None,
+    until: str | None,
+    account_ids: tuple[str, ...],
+    dry_run: bool,
+    retry_missing: bool,
+    as_json: bool,
+) -> None:
+    """Archive: with --since a backfill of [since, until), without it the nightly run. Due retries come along."""
+    from archiver.assembly import RunRequest, run_archive, run_plan
+    from archiver.reports.run_report import exit_code
+
+    settings = context.settings()
+    request = _request(RunRequest, settings, since, until, account_ids, retry_missing=retry_missing)
+    if dry_run:
+        plan_report = _loop(context, lambda _: run_plan(settings, request, compare=True))
+        _say(plan_report, words.plan_words, as_json)
+        _leave(ExitCode.LEFT if plan_report.windows_incomplete else ExitCode.DONE)
+    with _progress(context) as progress:
+        result = _loop(context, lambda stop: run_archive(settings, request, stop=stop, watcher=progress))
+    _say(result.report, words.run_words, as_json)
+    _leave(exit_code(result.tally, result.pages, result.ended, signal=next(iter(context.stop_signal), None)))
+
+
+@cli.command()
+@_json
+@click.pass_obj
+def status(context: Context, as_json: bool) -> None:
+    """Show per account: covered through, recordings and bytes by status, oldest pending, last run."""
+    from archiver.assembly import run_status
+
+    settings = context.settings()
+    _say(_loop(context, lambda _: run_status(settings)), words.status_words, as_json)
+
+
+@cli.command()
+@_since
+@_until
+@_accounts
+@_json
+@click.pass_obj
+def plan(context: Context, since: str | None, until: str | None, account_ids: tuple[str, ...], as_json: bool) -> None:
+    """Walk the listing only: recordings, bytes, hours at the configured limits, free space, by month."""
+    from archiver.assembly import RunRequest, run_plan
+
+    if since is None:
+        raise click.UsageError("plan needs --since")
+    settings = context.settings()
+    request = _request(RunRequest, settings, since, until, account_ids)
+    report = _loop(context, lambda _: run_plan(settings, request, compare=False))
+    _say(report, words.plan_words, as_json)
+    _leave(ExitCode.LEFT if report.windows_incomplete else ExitCode.DONE)
+
+
+@cli.command()
+@click.option("--port", type=click.IntRange(0, 65535), default=9443, show_default=True, help="0 takes a free one.")
+@click.option("--tls", is_flag=True, help="HTTPS with a certificate made on the spot (needs the openssl program).")
+@click.option("--recordings", type=click.IntRange(0, 1_000_000), default=300, show_default=True)
+@click.option("--seed", type=int, default=1, show_default=True)
+@click.option("--faults", type=click.Path(path_type=Path), help="Scripted faults, JSON or TOML (docs/simulator.md).")
+def simulator(port: int, tls: bool, recordings: int, seed: int, faults: Path | None) -> None:
+    """Run the PBX simulator on loopback until Ctrl-C, to try settings and to rehearse."""
+    import tempfile
+    from datetime import timedelta
+
+    from archiver.simulator import Corpus, FaultScript, Simulator, make_certificate, serve
+
+    try:
+        script = FaultScript.load(faults) if faults else None
+    except (OSError, ValueError) as error:
+        raise SettingsError(f"--faults {faults}: {error}") from None
+    end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    corpus = Corpus.generate(
+        seed=seed, accounts=2, recordings=recordings, begin=end - timedelta(days=30), end=end, max_duration_s=600.0
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        certificate = None
+        if tls:
+            try:
+                certificate = make_certificate(Path(folder))
+            except RuntimeError as error:
+                raise SettingsError(f"--tls: {error}") from None
+        the_pbx = Simulator(corpus, faults=script, tls=certificate.server_context() if certificate else None, port=port)
+
+        def announce(base_url: str) -> None:
+            print("A simulated PBX is up. Settings for it:\n\n[pbx]")
+            print(f'base_url = "{base_url}"\nusername = "{the_pbx.credentials.username}"')
+            print(f'domain = "{the_pbx.credentials.domain}"')
+            print(f"account_ids = {list(corpus.account_ids)}".replace("'", '"'))
+            if certificate:
+                print(f'ca_file = "{certificate.certificate}"')
+            print(f"\nPassword: ARCHIVER_PBX__PASSWORD={the_pbx.credentials.password}")
+            print(f"{recordings} recordings since {end - timedelta(days=30):%Y-%m-%d}. Ctrl-C ends it.", flush=True)
+
+        try:
+            print(serve(the_pbx, announce))
+        except OSError as error:
+            raise SettingsError(f"--port {port}: {error.strerror or error}") from None
+
+
+@cli.command()
+@click.option("--recordings", type=click.IntRange(1, 100_000), default=300, show_default=True)
+@click.option("--to", "root", type=click.Path(path_type=Path), default="demo-archive", show_default=True)
+@_json
+@click.pass_obj
+def demo(context: Context, recordings: int, root: Path, as_json: bool) -> None:
+    """Archive a simulated PBX into a folder and verify every byte: no settings, no credentials, no network."""
+    from archiver.demo import run_demo
+    from archiver.reports.run_report import exit_code
+
+    with _progress(context) as progress:
+        found = _loop(
+            context, lambda stop: run_demo(root.absolute(), recordings=recordings, stop=stop, watcher=progress)
+        )
+    result, verified = found.run, found.verified
+    if as_json:
+        print(msgspec.json.encode({"run": result.report, "verified": verified}).decode())
+    else:
+        print(words.demo_words(found, str(root)))
+    code = exit_code(result.tally, result.pages, result.ended, signal=next(iter(context.stop_signal), None))
+    _leave(ExitCode.DAMAGE if verified.findings and code is ExitCode.DONE else code)
+
+
+def main() -> NoReturn:
+    """The entry point: every outcome becomes an exit code, every expected failure one line on stderr."""
+    os.umask(0o077 | _umask())
+    code = ExitCode.BUG
+    try:
+        cli(standalone_mode=False)
+        code = ExitCode.DONE
+    except click.exceptions.Exit as leaving:
+        code = ExitCode(leaving.exit_code)
+    except click.ClickException as error:
+        error.show()
+        code = ExitCode.USAGE
+    except ArchiverError as error:
+        _complain(str(error))
+        code = error.exit_code
+    except (click.Abort, KeyboardInterrupt):
+        code = ExitCode.SIGINT
+    except BrokenPipeError:
+        # Whoever read our output has left; that is no failure of the archive.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.DONE
+    except Exception:  # noqa: BLE001 - the last stop before the shell: a bug is logged with its traceback, exit 1
+        structlog.get_logger().error("a bug in the archiver; please report it", exc_info=True)
+    with contextlib.suppress(OSError, ValueError):
+        sys.stdout.flush()
+    sys.exit(code)
+
+
+def _request(make: Any, settings: Any, since: str | None, until: str | None, account_ids: Any, **more: Any) -> Any:
+    """The request of a command from its options.
+
+    Raises:
+        SettingsError: a time that is none, or an end without or before its beginning.
+    """
+    now = datetime.now(UTC).replace(microsecond=0)
+    times: dict[str, datetime | None] = {"--since": None, "--until": None}
+    for option, text in (("--since", since), ("--until", until)):
+        if text is not None:
+            try:
+                times[option] = parse_time(text, now=now, timezone=settings.archive.zone)
+            except ValueError as error:
+                raise SettingsError(f"{option}: {error}") from None
+    start, end = times["--since"], times["--until"]
+    if end is not None and start is None:
+        raise SettingsError("--until needs --since")
+    if start is not None and start >= (end or now):
+        raise SettingsError(
+            f"--since {start:%Y-%m-%dT%H:%M:%SZ} is not before --until {(end or now):%Y-%m-%dT%H:%M:%SZ}"
+        )
+    return make(since=start, until=end, account_ids=account_ids, **more)
+
+
+def _progress(context: Context) -> contextlib.closing[Progress]:
+    return contextlib.closing(Progress(quiet=context.quiet))
+
+
+def _loop(context: Context, work: Callable[[asyncio.Event], Coroutine[Any, Any, T]]) -> T:
+    """Run a coroutine to its end; the first SIGINT, SIGTERM or SIGHUP sets its event, the second ends the process."""
+
+    async def with_signals() -> T:
+        stop = asyncio.Event()
+
+        def on_signal(number: int) -> None:
+            if context.stop_signal:
+                # Nothing partial has a final name, and the ledger is durable by itself: there is nothing to wait for.
+                os._exit(128 + context.stop_signal[0])
+            context.stop_signal.append(signal.SIGTERM if number == signal.SIGHUP else number)
+            structlog.get_logger().warning("stopping: work under way is finished first; a second signal ends at once")
+            stop.set()
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, on_signal, number)
+        return await work(stop)
+
+    # What was imported so far stays for the whole run; the collector need not look at it again and again.
+    gc.freeze()
+    with asyncio.Runner(loop_factory=_new_loop()) as runner:
+        return runner.run(with_signals())
+
+
+def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
+
+
+def _say(report: Any, to_words: Callable[[Any], str], as_json: bool) -> None:
+    print(msgspec.json.encode(report).decode() if as_json else to_words(report), flush=True)
+
+
+def _leave(code: ExitCode) -> NoReturn:
+    raise click.exceptions.Exit(code)
+
+
+def _complain(message: str) -> None:
+    with contextlib.suppress(OSError, ValueError):
+        print(f"archiver: {message}", file=sys.stderr)
+
+
+def _umask() -> int:
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

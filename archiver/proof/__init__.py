@@ -1,0 +1,1 @@
+"""Reads the ledger and the store afterwards and proves that they agree."""

@@ -1,0 +1,111 @@
+"""Reports as people read them on a terminal: plain lines, no colour, widths that fit 80 columns."""
+
+from archiver.demo import DemoResult
+from archiver.progress import size
+from archiver.reports.plan import PlanReport
+from archiver.reports.run_report import RunReport
+from archiver.reports.status import StatusReport
+
+_SHOWN_PROBLEMS = 20
+
+
+def run_words(report: RunReport) -> str:
+    """The run report."""
+    done = report.archived + report.already_archived
+    lines = [
+        f"Run {report.run_id}: {report.outcome}",
+        f"  listed            {report.listed:>12,}",
+        f"  archived now      {report.archived:>12,}   {size(report.bytes_archived)}",
+        f"  already archived  {report.already_archived:>12,}",
+        f"  pending           {report.pending:>12,}",
+        f"  missing at source {report.missing:>12,}",
+        f"  quarantined       {report.quarantined:>12,}",
+        f"  windows           {report.windows_complete:>12,} complete, {report.windows_incomplete} incomplete",
+        f"  requests          {report.requests:>12,}   {report.retries} retries, {report.logins} sign-ins",
+        f"  took              {report.duration_s:>12,.1f} s",
+    ]
+    if report.error:
+        lines.append(f"Stopped: {report.error}")
+    for problem in report.problems[:_SHOWN_PROBLEMS]:
+        named = f"{problem.account_id} {problem.recording_id}".strip()
+        lines.append(f"  ! {problem.status}: {_one_line(named)}: {_one_line(problem.reason)}")
+    hidden = report.problems_total - min(len(report.problems), _SHOWN_PROBLEMS)
+    if hidden > 0:
+        lines.append(f"  … and {hidden:,} more; --json shows up to 200")
+    if report.outcome == "complete":
+        lines.append(f"All {done:,} recordings that were listed are in the archive or reported missing before.")
+    elif report.outcome == "interrupted":
+        lines.append("Interrupted: what was finished is safe; the same command goes on from here.")
+    elif not report.error:
+        lines.append("Something is left; the next run takes it up by itself.")
+    return "\n".join(lines)
+
+
+def demo_words(found: DemoResult, root: str) -> str:
+    """The demo's summary."""
+    report, verified = found.run.report, found.verified
+    good = not verified.findings and report.outcome == "complete"
+    lines = [
+        "",
+        f"  A simulated PBX with {found.accounts} accounts listed {report.listed:,} recordings of the last days.",
+        "",
+        f"  archived         {report.archived:>8,} now, {report.already_archived:,} before   {size(report.bytes_archived)}",
+        f"  verified         {verified.objects:>8,} read back to the last byte   {size(verified.bytes)}",
+        f"  findings         {len(verified.findings):>8,}",
+        f"  windows          {report.windows_complete:>8,} complete, {report.windows_incomplete} incomplete",
+        f"  requests         {report.requests:>8,}   {report.pages} pages, {report.logins} sign-in",
+        f"  took             {found.took_s:>8.1f} s",
+        "",
+        f"  Look around: {root}/<account>/<year>/<month>/<day>/<recording>.mp3, with a .json beside each.",
+        "  Next: cp settings.example.toml settings.toml, point it at your PBX, and try `archiver plan --since 7d`.",
+    ]
+    lines += [f"  ! {finding.kind}: {finding.key}" for finding in verified.findings[:_SHOWN_PROBLEMS]]
+    return "\n".join(
+        [*lines, "", "  Nothing missing, nothing partial, nothing altered." if good else run_words(report)]
+    )
+
+
+def status_words(report: StatusReport) -> str:
+    """The status."""
+    lines = []
+    for account in report.accounts:
+        lines.append(f"Account {_one_line(account.account_id)}")
+        lines.append(f"  covered through   {account.covered_through or 'nothing yet'}")
+        for status, count in account.recordings.items():
+            volume = size(account.bytes[status]) if status in account.bytes else ""
+            lines.append(f"  {status:<18}{count:>12,}   {volume}".rstrip())
+        if account.oldest_pending:
+            lines.append(
+                f"  oldest pending    {account.oldest_pending}, next try {account.next_attempt or 'on demand'}"
+            )
+        lines += [
+            f"  ! incomplete: {window['since']} to {window['until']}: {_one_line(window['reason'])}"
+            for window in account.windows_incomplete[:_SHOWN_PROBLEMS]
+        ]
+    if report.last_run is None:
+        lines.append("No run yet.")
+    else:
+        run = report.last_run
+        lines.append(f"Last run {run.run_id}: {run.outcome or 'not finished'}, {run.ended_at or run.started_at}")
+    return "\n".join(lines)
+
+
+def plan_words(report: PlanReport) -> str:
+    """The plan."""
+    lines = [f"{'month':<10}{'recordings':>12}{'bytes':>12}{'audio hours':>14}"]
+    for month, volume in [*report.months.items(), ("total", report.total)]:
+        lines.append(f"{month:<10}{volume.recordings:>12,}{size(volume.bytes):>12}{volume.audio_hours:>14,.1f}")
+    if report.total.without_length:
+        lines.append(f"{report.total.without_length:,} recordings give no length and are not in the bytes.")
+    if report.already_archived:
+        lines.append(f"Already archived: {report.already_archived:,}; to archive: {report.to_archive:,}.")
+    lines.append(f"At the configured limits at least {report.hours:,.2f} hours ({report.hours_limited_by}).")
+    if report.free_bytes is not None:
+        enough = "enough" if report.free_bytes > report.total.bytes else "NOT ENOUGH"
+        lines.append(f"Free at the destination: {size(report.free_bytes)}, {enough}.")
+    lines += [f"  ! incomplete: {_one_line(problem)}" for problem in report.problems[:_SHOWN_PROBLEMS]]
+    return "\n".join(lines)
+
+
+def _one_line(text: str) -> str:
+    return text.encode("unicode_escape").decode("ascii")
