@@ -103,9 +103,14 @@ class Walk(Generic[Row]):
                 async for page in self._second(second):
                     yield page
             if answer.cursor is None:
-                if len(answer.rows) < page_size or query.length <= _SECOND:
+                if len(answer.rows) < page_size:
                     return
-                # A full page without a cursor may be the end, or a cursor that was forgotten: shorter windows tell.
+                # A full page without a cursor may be the end, or a cursor that was forgotten: shorter windows tell,
+                # and a larger page where the window can't be cut.
+                if query.length <= _SECOND:
+                    async for page in self._second(query.start_at):
+                        yield page
+                    return
                 break
             if not fresh or answer.cursor == cursor or answer.cursor in cursors:
                 if page_size >= _LARGEST_PAGE:

@@ -94,9 +94,9 @@ def recordings_page(body: bytes, *, account_id: str) -> RecordingsAnswer:
         metadata = bytes(raw)
         row = _decoded(_decode_recording, metadata, _RecordingRow)
         if row is None or not _is_id(row.recording_id):
-            if row is not None and row.next_start_key is not None:
+            if row is not None and _is_cursor_element(row, metadata):
                 cursor = cursor or _cursor_value(row.next_start_key)
-            elif row is None or metadata[:13] != b'{"page_size":':
+            else:
                 unreadable += 1
             continue
         for owner in (row.account_id, row.pvt_account_id):
@@ -122,9 +122,9 @@ def cdrs_page(body: bytes, *, account_id: str) -> CdrsAnswer:
         row = _decoded(_decode_cdr, bytes(raw), _CdrRow)
         if row is not None and _is_id(row.id):
             rows.append(Cdr(account_id, str(row.id), instant(row.timestamp), tuple(_recording_ids(row))))
-        elif row is not None and row.next_start_key is not None:
+        elif row is not None and _is_cursor_element(row, bytes(raw)):
             cursor = cursor or _cursor_value(row.next_start_key)
-        elif row is None:
+        else:
             unreadable += 1
     return CdrsAnswer(tuple(rows), cursor, unreadable)
 
@@ -227,6 +227,14 @@ def _decoded(decode: Any, raw: bytes, shape: Any) -> Any:
 
 def _is_id(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= _MAX_ID_CHARS
+
+
+def _is_cursor_element(row: _RecordingRow | _CdrRow, raw: bytes) -> bool:
+    """Whether an element without an id is the listing's last one, which is no row; at the end its cursor is null."""
+    if row.next_start_key is not None:
+        return True
+    found = _loads(raw)
+    return isinstance(found, dict) and 0 < len(found) and found.keys() <= {"next_start_key", "page_size"}
 
 
 def _recording(row: _RecordingRow, account_id: str, metadata: bytes) -> Recording:
