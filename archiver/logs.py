@@ -12,6 +12,8 @@ _NUMBER = re.compile(r"(?<![\w.-])\+?\d{7,15}(?![\w-])")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u200e\u200f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 _IDENTIFIERS = frozenset({"account_id", "recording_id", "run_id", "key", "timestamp", "level"})
 _LONGEST_TEXT = 500
+# A traceback is the one thing with several lines; the margin keeps any of them from looking like an event.
+_TRACEBACK_MARGIN = "  | "
 
 Processor = Callable[[Any, str, MutableMapping[str, Any]], MutableMapping[str, Any]]
 
@@ -29,7 +31,10 @@ class Redaction:
     def __call__(self, logger: Any, name: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
         """Redact an event's texts."""
         del logger, name
-        return {key: self.clean(value, number=key not in _IDENTIFIERS) for key, value in event.items()}
+        clean = {key: self.clean(value, number=key not in _IDENTIFIERS) for key, value in event.items()}
+        if isinstance(traceback := event.get("exception"), str):
+            clean["exception"] = "\n".join(_TRACEBACK_MARGIN + self.clean(line) for line in traceback.split("\n"))
+        return clean
 
     def clean(self, value: Any, *, number: bool = True) -> Any:
         """A value that is safe to print: texts without secrets, numbers and control characters."""
@@ -49,12 +54,16 @@ def configure(*, level: str, log_format: str, write: Callable[[str], None]) -> R
     render: Any = (
         structlog.processors.JSONRenderer(ensure_ascii=True)
         if log_format == "json"
-        else structlog.dev.ConsoleRenderer(colors=False, pad_event_to=0)
+        else structlog.dev.ConsoleRenderer(
+            colors=False, pad_event_to=0, exception_formatter=structlog.dev.plain_traceback
+        )
     )
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            # Before the redaction, so that a traceback keeps secrets to itself as well.
+            structlog.processors.format_exc_info,
             redaction,
             render,
         ],

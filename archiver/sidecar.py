@@ -57,5 +57,5 @@ def decode(data: bytes) -> Sidecar | None:
             fixity=Fixity(int(found["size_bytes"]), bytes.fromhex(found["sha256"])),
             run_id=str(found["run_id"]),
         )
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError, OverflowError, RecursionError):
         return None
