@@ -121,14 +121,14 @@ def refuse_what_is_not_built(settings: Settings) -> None:
         SettingsError: naming the key.
     """
     later = {
-        "archive.store = 's3'": settings.archive.store == "s3",
-        "transfer.processes > 1": settings.transfer.processes > 1,
-        "cluster.scheduler": bool(settings.cluster.scheduler),
-        "ledger.url = 'postgresql://…'": settings.ledger_url().startswith("postgresql"),
+        "archive.store = 's3' (only 'local')": settings.archive.store == "s3",
+        "transfer.processes > 1 (only 1)": settings.transfer.processes > 1,
+        "cluster.scheduler (only '')": bool(settings.cluster.scheduler),
+        "ledger.url = 'postgresql://…' (only '' or sqlite)": settings.ledger_url().startswith("postgresql"),
     }
     for key, asked in later.items():
         if asked:
-            raise SettingsError(f"{key} is not in this version yet: leave it at its default")
+            raise SettingsError(f"{key} is not in this version yet")
 
 
 def chosen_accounts(settings: Settings, account_ids: tuple[str, ...]) -> tuple[str, ...]:
@@ -188,7 +188,7 @@ async def run_archive(
     watcher: Watcher,
     now: Callable[[], datetime] = utc_now,
 ) -> RunResult:
-    """`archiver run`: list, fetch, store, remember; the report is in the ledger and under `.archiver/reports` too.
+    """`archiver run`: list, fetch, store, remember; the report is in the ledger too.
 
     Raises:
         ArchiverError: when the run could not begin; once it has, fatal errors are in the result.

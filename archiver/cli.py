@@ -207,8 +207,8 @@ def main() -> NoReturn:
     os.umask(0o077 | _umask())
     code = ExitCode.BUG
     try:
-        cli(standalone_mode=False)
-        code = ExitCode.DONE
+        # Without standalone mode click gives back what a command left with; a command that just ends gives None.
+        code = ExitCode(cli(standalone_mode=False) or ExitCode.DONE)
     except click.exceptions.Exit as leaving:
         code = ExitCode(leaving.exit_code)
     except click.ClickException as error:

@@ -37,7 +37,8 @@ class Task:
 
     `version` is the version to archive (1 unless the source served something else before). `was_known` says that an
     earlier run knew the recording, so that its media may already lie in the store. `retries_used` is how many rungs of
-    the retry ladder are behind it and `due` whether its next attempt was due, so that a failure moves it one rung on.
+    the retry ladder are behind it and `due` whether its next attempt was due, so that a failure moves it one rung
+    on; a try before `next_attempt_at` leaves ladder and time as they are.
     `attempts` counts tries of all runs so far.
     """
 
@@ -49,6 +50,7 @@ class Task:
     due: bool
     attempts: int
     quarantined_sha256: bytes | None = None
+    next_attempt_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

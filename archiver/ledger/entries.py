@@ -84,4 +84,5 @@ def task_of(known: Known, recording: Recording, *, at: int) -> Task:
         due=known.next_attempt_at is None or known.next_attempt_at <= at,
         attempts=known.attempts,
         quarantined_sha256=known.quarantined_sha256,
+        next_attempt_at=from_seconds_or_none(known.next_attempt_at),
     )

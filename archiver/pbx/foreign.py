@@ -3,6 +3,7 @@
 Their exceptions carry request headers, the token among them (aiohttp issue 8402), so ours are raised `from None`.
 """
 
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ from archiver.errors import (
 
 MOST_RETRY_AFTER_S = 120.0
 """A server may ask for any wait; we take no longer one between two tries."""
+_SECONDS = re.compile(r"[+-]?[0-9]{1,18}")
+"""Longer is nonsense, and slow."""
 _BUSY = frozenset({408, 425, 429})
 
 
@@ -89,7 +92,7 @@ def retry_after_s(text: str, *, now: datetime) -> float | None:
     text = text.strip()
     if not text:
         return None
-    if text.lstrip("+-").isdigit() and len(text) < 20:  # noqa: PLR2004 - longer is nonsense, and slow
+    if _SECONDS.fullmatch(text):
         return min(max(float(text), 0.0), MOST_RETRY_AFTER_S)
     try:
         at = parsedate_to_datetime(text)

@@ -159,7 +159,7 @@ def instant(value: Any) -> datetime | None:
     Told apart by size (api-facts): a Gregorian second read as Unix would be a valid date in the year 3992.
     """
     number = _whole(value)
-    if number is None:
+    if number is None or abs(number) >= 1 << 63:
         return None
     if number >= 60_000_000_000_000:  # noqa: PLR2004 - Gregorian milliseconds
         seconds = number / 1000 - _GREGORIAN_TO_UNIX_S
@@ -234,7 +234,7 @@ def _is_cursor_element(row: _RecordingRow | _CdrRow, raw: bytes) -> bool:
     if row.next_start_key is not None:
         return True
     found = _loads(raw)
-    return isinstance(found, dict) and 0 < len(found) and found.keys() <= {"next_start_key", "page_size"}
+    return isinstance(found, dict) and len(found) > 0 and found.keys() <= {"next_start_key", "page_size"}
 
 
 def _recording(row: _RecordingRow, account_id: str, metadata: bytes) -> Recording:

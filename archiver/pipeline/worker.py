@@ -321,7 +321,7 @@ class Worker:
             fixity=media.fixity,
             reason=error.kind,
             detail=str(error),
-            next_attempt_at=at + _QUARANTINE_PAUSE if rung <= len(LADDER) else None,
+            next_attempt_at=_after_quarantine(task, rung, at),
             retries_used=rung,
         )
 
@@ -329,6 +329,7 @@ class Worker:
         """The retry ladder: a try that was due moves one rung on, an early one waits where it was."""
         rung = task.retries_used + (1 if task.due else 0)
         gone = rung > len(LADDER)
+        later = self._bench.now() + LADDER[min(max(rung, 1), len(LADDER)) - 1]
         return Settlement(
             entry_id=task.entry_id,
             status=Status.MISSING if gone else Status.PENDING,
@@ -336,7 +337,7 @@ class Worker:
             failures=tuple(failures),
             reason=error.code,
             detail=str(error),
-            next_attempt_at=None if gone else self._bench.now() + LADDER[max(rung, 1) - 1],
+            next_attempt_at=None if gone else later if task.due else task.next_attempt_at or later,
             retries_used=rung,
         )
 
@@ -391,6 +392,13 @@ class Breaker:
                 raise PbxKeptFailing(
                     f"{self._in_a_row} times in a row every retry failed: is the PBX up and reachable?"
                 )
+
+
+def _after_quarantine(task: Task, rung: int, at: datetime) -> datetime | None:
+    """Once a day while the ladder has rungs, then only when the source lists it anew; an early try changes nothing."""
+    if rung > len(LADDER):
+        return None
+    return at + _QUARANTINE_PAUSE if task.due else task.next_attempt_at
 
 
 def _limit_bytes(recording: Recording, announced: Announced) -> int:
