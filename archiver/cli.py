@@ -292,7 +292,11 @@ def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _say(report: Any, to_words: Callable[[Any], str], as_json: bool) -> None:
-    print(msgspec.json.encode(report).decode() if as_json else to_words(report), flush=True)
+    try:
+        print(msgspec.json.encode(report).decode() if as_json else to_words(report), flush=True)
+    except BrokenPipeError:
+        # Whoever read our output has left; the exit code still tells how it went (click would make it 1).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _leave(code: ExitCode) -> NoReturn:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import json
 import signal
@@ -124,3 +125,12 @@ def test_every_switch_and_every_action_is_in_the_document() -> None:
     names = [field.name for field in dataclasses.fields(Switches)] + list(ACTIONS)
     names += [field.name for action in ACTIONS.values() for field in dataclasses.fields(action)]  # type: ignore[arg-type]
     assert [name for name in names if f"`{name}`" not in text] == []
+
+
+async def test_a_refused_certificate_does_not_keep_the_simulator_from_ending() -> None:
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(tls)
+    async with asyncio.timeout(10), Simulator(Corpus(), tls=tls) as pbx:
+        with pytest.raises(ssl.SSLError):
+            await asyncio.open_connection("127.0.0.1", pbx.port, ssl=ssl.create_default_context())
+    assert pbx.stats.requests == 0

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _BACKLOG = 4096
 
+_CLOSING_ROUNDS = 100
+
 
 class Simulator:
     """A PBX that listens while its `async with` block runs; leaving it ends every connection at once.
@@ -106,8 +108,10 @@ class Simulator:
         for task in tuple(self._tasks):
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        # A transport tells its protocol of the end only in the loop's next rounds.
-        while self._wires:  # noqa: ASYNC110 -- a few rounds at most
+        # A transport tells its protocol of the end in the loop's next rounds; after a failed TLS handshake never.
+        for _ in range(_CLOSING_ROUNDS):
+            if not self._wires:
+                break
             await asyncio.sleep(0)
         if self._server is not None:
             await self._server.wait_closed()
