@@ -204,6 +204,7 @@ def demo(context: Context, recordings: int, root: Path, as_json: bool) -> None:
 
 def main() -> NoReturn:
     """The entry point: every outcome becomes an exit code, every expected failure one line on stderr."""
+    _open_what_is_closed()
     os.umask(0o077 | _umask())
     code = ExitCode.BUG
     try:
@@ -306,6 +307,19 @@ def _leave(code: ExitCode) -> NoReturn:
 def _complain(message: str) -> None:
     with contextlib.suppress(OSError, ValueError):
         print(f"archiver: {message}", file=sys.stderr)
+
+
+def _open_what_is_closed() -> None:
+    """Give closed standard streams (`>&-`) the null device, lest a file or a socket get their numbers."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number, which is this one
+    if sys.stdout is None:
+        sys.stdout = os.fdopen(1, "w", closefd=False)
+    if sys.stderr is None:
+        sys.stderr = os.fdopen(2, "w", closefd=False)
 
 
 def _umask() -> int:
