@@ -158,7 +158,9 @@ def _write(media: Any, path: Path) -> str:
 def _write_pages(folder: Path, rows: list[dict[str, Any]], page_size: int, day: int, *, is_last: bool) -> int:
     """Write a day's chain of pages; returns how many there are."""
     end_unix_s = int(BEGIN.timestamp()) + (day + 1) * DAY_S
-    pages = [rows[at : at + page_size] for at in range(0, len(rows), page_size)] or [[]]
+    # A last page as long as was asked for makes a careful walker look again, and frozen pages know no shorter windows.
+    a_page = page_size - 1 if page_size > 1 and len(rows) % page_size == 0 else page_size
+    pages = [rows[at : at + a_page] for at in range(0, len(rows), a_page)] or [[]]
     names = [""] + [str(page[0]["pvt_created"]) for page in pages[1:]]
     if not all(text.isdigit() and int(text) > GREGORIAN_OFFSET_S for text in names[1:]):
         raise ValueError(f"cursors must be Gregorian seconds: {names}")
