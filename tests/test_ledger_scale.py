@@ -100,9 +100,13 @@ async def test_every_query_goes_through_an_index(tmp_path: Path) -> None:
     connection.close()
     assert len(plans) > 20
     for statement, plan in plans.items():
-        walks = [step for step in plan if step.startswith("SCAN") and not step.startswith("SCAN accounts")]
+        walks = [
+            step
+            for step in plan
+            if step.startswith("SCAN") and not any(word in step for word in ("accounts", "settling", "CONSTANT"))
+        ]
         assert not walks, (statement, plan)
-        if "FROM entries" in statement:
+        if "FROM entries" in statement and "settling" not in statement:
             assert not any("TEMP B-TREE" in step for step in plan), (statement, plan)
     used = " ".join(step for plan in plans.values() for step in plan)
     for index in ("entries_due", "entries_pending", "sqlite_autoindex_entries_1"):

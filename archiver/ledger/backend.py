@@ -1,6 +1,7 @@
 """What the ledger needs of a database beyond SQLAlchemy Core: the only place where dialects differ."""
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Protocol, TypeVar
 
 from sqlalchemy import Connection, Table
@@ -11,6 +12,8 @@ from archiver.errors import LedgerError
 _T = TypeVar("_T")
 # Databases bound how many values one statement takes; 999 is the lowest bound among the SQLites in use.
 _MOST_VALUES = 500
+# SQLite takes 32,766 values since 3.32, PostgreSQL 65,535.
+_MOST_IN_ONE_INSERT = 30_000
 
 
 class Backend(Protocol):
@@ -62,6 +65,23 @@ def insert_or(connection: Connection, table: Table) -> sqlite.Insert:
     if connection.dialect.name != "sqlite":
         raise LedgerError(f"The ledger can't use a {connection.dialect.name} database.")
     return sqlite.insert(table)
+
+
+def insert_rows(connection: Connection, table: Table, columns: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
+    """Insert plain rows, many to a statement.
+
+    The driver gives up the interpreter for each statement, and under load each time costs a wait for the event loop;
+    a statement per row, or SQLAlchemy's care for each value, would cost more than the rows themselves.
+    """
+    quote = connection.dialect.identifier_preparer
+    names = ", ".join(quote.quote(name) for name in columns)
+    mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
+    one = f"({', '.join([mark] * len(columns))})"
+    most = _MOST_IN_ONE_INSERT // len(columns)
+    for start in range(0, len(rows), most):
+        portion = rows[start : start + most]
+        statement = f"INSERT INTO {quote.format_table(table)} ({names}) VALUES {', '.join([one] * len(portion))}"  # noqa: S608 - our own names and marks
+        connection.exec_driver_sql(statement, tuple(chain.from_iterable(portion)))
 
 
 def portions(values: Sequence[_T]) -> Iterator[Sequence[_T]]:

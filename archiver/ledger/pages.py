@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from archiver.ledger.backend import insert_or, portions
+from archiver.ledger.backend import insert_or, insert_rows, portions
 from archiver.ledger.base import PageResult, Task, WindowProgress
 from archiver.ledger.columns import plain
 from archiver.ledger.coverage import note_progress
@@ -145,9 +145,12 @@ def _insert_new(
         "listed_at": page.at,
         "next_attempt_at": page.at,
     }
-    connection.execute(
-        insert(entries),
-        [{"recording_id": recording_id, **facts._asdict(), **shared} for recording_id, _, facts in fresh],
+    alike = tuple(shared.values())
+    insert_rows(
+        connection,
+        entries,
+        ("recording_id", *shared, *Facts._fields),
+        [(recording_id, *alike, *facts) for recording_id, _, facts in fresh],
     )
     numbers: dict[str, int] = {}
     for portion in portions([recording_id for recording_id, _, _ in fresh]):
@@ -155,7 +158,12 @@ def _insert_new(
             entries.c.account_no == account_no, entries.c.recording_id.in_(portion)
         )
         numbers.update((row[0], row[1]) for row in connection.execute(chosen))
-    _keep_metadata(connection, {numbers[recording_id]: recording.metadata for recording_id, recording, _ in fresh})
+    insert_rows(
+        connection,
+        listed_metadata,
+        ("entry_id", "metadata"),
+        [(numbers[recording_id], row.metadata) for recording_id, row, _ in fresh if row.metadata],
+    )
     for _, _, facts in fresh:
         tally.add(account_no, Status.PENDING, weight(None, facts.length_bytes))
     return {

@@ -2,50 +2,84 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, bindparam, delete, insert, select, update
+from sqlalchemy import Column, Connection, MetaData, Table, case, delete, func, insert, select, update
+from sqlalchemy.schema import CreateTable
 
 from archiver.errors import LedgerError
-from archiver.ledger.backend import portions
+from archiver.ledger.backend import insert_rows
 from archiver.ledger.base import Settlement
 from archiver.ledger.columns import milliseconds, plain, seconds, seconds_or_none
 from archiver.ledger.tables import attempts, entries, listed_metadata
-from archiver.ledger.tally import TallyChange, weight
+from archiver.ledger.tally import TallyChange
 from archiver.recording import Status
 
 _ADOPTED = "adopted"
 _SHA256_BYTES = 32
 _WAITS = frozenset({Status.PENDING, Status.QUARANTINED})
 _DONE = frozenset({Status.ARCHIVED.value, Status.EXPIRED.value})
-_SETTLED = (
-    "status",
-    "key",
-    "size_bytes",
-    "sha256",
-    "archived_ms",
-    "archived_run_no",
-    "attempts",
-    "retries_used",
-    "next_attempt_at",
-    "reason",
-    "detail",
-    "flags",
-    "quarantined_sha256",
+# What every outcome sets, and what only some do.
+_ALWAYS = ("status", "attempts", "retries_used", "next_attempt_at", "reason", "detail", "flags")
+_OF_OBJECT = ("key", "size_bytes", "sha256", "archived_ms", "archived_run_no")
+
+_staged = Table(
+    "settling",
+    MetaData(),
+    # Without an index, so that no planner takes it for the larger of the two and walks over all entries instead.
+    Column("entry_id", entries.c.entry_id.type),
+    *(Column(name, entries.c[name].type) for name in (*_ALWAYS, *_OF_OBJECT, "quarantined_sha256")),
+    prefixes=["TEMPORARY"],
 )
+"""A batch on its way: one statement brings it here, one into the entries, however many rows there are."""
+
 _UPDATE = (
     update(entries)
-    .where(entries.c.entry_id == bindparam("of_entry"))
-    .values({name: bindparam(name) for name in _SETTLED})
+    .where(entries.c.entry_id == _staged.c.entry_id)
+    .values({name: _staged.c[name] for name in _ALWAYS})
+    .values({name: func.coalesce(_staged.c[name], entries.c[name]) for name in _OF_OBJECT})
+    .values(
+        quarantined_sha256=case(
+            (_staged.c.status == Status.ARCHIVED.value, None),
+            else_=func.coalesce(_staged.c.quarantined_sha256, entries.c.quarantined_sha256),
+        )
+    )
 )
+_WEIGHT = func.coalesce(entries.c.size_bytes, entries.c.length_bytes, 0)
+_COUNT = (
+    select(entries.c.account_no, entries.c.status, func.count(), func.sum(_WEIGHT))
+    .where(entries.c.entry_id.in_(select(_staged.c.entry_id)))
+    .group_by(entries.c.account_no, entries.c.status)
+)
+_FORGET_METADATA = delete(listed_metadata).where(
+    listed_metadata.c.entry_id.in_(select(_staged.c.entry_id).where(_staged.c.status.in_(_DONE)))
+)
+
+
+class _Changes(NamedTuple):
+    """A row of `_staged`; None in what belongs to the object leaves the entry's own."""
+
+    entry_id: int
+    status: str
+    attempts: int
+    retries_used: int
+    next_attempt_at: int | None
+    reason: str
+    detail: str
+    flags: str
+    key: str | None = None
+    size_bytes: int | None = None
+    sha256: bytes | None = None
+    archived_ms: int | None = None
+    archived_run_no: int | None = None
+    quarantined_sha256: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Settled:
     """An outcome in the shape of columns: what it changes in the entry, and the failed tries to keep."""
 
-    entry_id: int
-    changes: dict[str, Any]
+    changes: _Changes
     tries: Sequence[dict[str, Any]]
 
 
@@ -55,31 +89,31 @@ def settled_of(run_no: int, settlement: Settlement) -> Settled:
     Raises:
         ValueError: ARCHIVED without key, fixity or time.
     """
-    changes: dict[str, Any] = {
-        "status": settlement.status.value,
-        "attempts": settlement.attempts,
-        "retries_used": settlement.retries_used,
-        "next_attempt_at": seconds_or_none(settlement.next_attempt_at) if settlement.status in _WAITS else None,
-        "reason": plain(settlement.reason),
-        "detail": plain(settlement.detail),
-        "flags": plain(" ".join([*settlement.flags, *([_ADOPTED] if settlement.adopted else [])])),
-    }
-    fixity = settlement.fixity
-    if settlement.status is Status.ARCHIVED:
+    status, fixity = settlement.status, settlement.fixity
+    changes = _Changes(
+        entry_id=settlement.entry_id,
+        status=status.value,
+        attempts=settlement.attempts,
+        retries_used=settlement.retries_used,
+        next_attempt_at=seconds_or_none(settlement.next_attempt_at) if status in _WAITS else None,
+        reason=plain(settlement.reason),
+        detail=plain(settlement.detail),
+        flags=plain(" ".join([*settlement.flags, *([_ADOPTED] if settlement.adopted else [])])),
+    )
+    if status is Status.ARCHIVED:
         if not settlement.key or fixity is None or settlement.archived_at is None:
             raise ValueError("an archived recording needs its key, its fixity and its time")
         if len(fixity.sha256) != _SHA256_BYTES or not 0 <= fixity.size_bytes < 2**63:
             raise ValueError(f"no fixity: {fixity}")
-        changes |= {
-            "key": plain(settlement.key),
-            "size_bytes": fixity.size_bytes,
-            "sha256": fixity.sha256,
-            "archived_ms": milliseconds(settlement.archived_at),
-            "archived_run_no": run_no,
-            "quarantined_sha256": None,
-        }
-    elif settlement.status is Status.QUARANTINED and fixity is not None:
-        changes["quarantined_sha256"] = fixity.sha256
+        changes = changes._replace(
+            key=plain(settlement.key),
+            size_bytes=fixity.size_bytes,
+            sha256=fixity.sha256,
+            archived_ms=milliseconds(settlement.archived_at),
+            archived_run_no=run_no,
+        )
+    elif status is Status.QUARANTINED and fixity is not None:
+        changes = changes._replace(quarantined_sha256=fixity.sha256)
     tries = [
         {
             "entry_id": settlement.entry_id,
@@ -91,7 +125,7 @@ def settled_of(run_no: int, settlement: Settlement) -> Settled:
         }
         for failure in settlement.failures
     ]
-    return Settled(settlement.entry_id, changes, tries)
+    return Settled(changes, tries)
 
 
 def write_settled(connection: Connection, batch: Sequence[Settled]) -> None:
@@ -100,38 +134,31 @@ def write_settled(connection: Connection, batch: Sequence[Settled]) -> None:
     Raises:
         LedgerError: an entry that the ledger does not hold; none of the batch may then be committed.
     """
-    before = _find(connection, list({settled.entry_id for settled in batch}))
-    after: dict[int, dict[str, Any]] = {}
+    after: dict[int, _Changes] = {}
     for settled in batch:
-        entry = after.setdefault(settled.entry_id, dict(before[settled.entry_id]))
-        entry.update(settled.changes)
+        changes = settled.changes
+        earlier = after.get(changes.entry_id)
+        after[changes.entry_id] = changes if earlier is None else _on_top(changes, earlier)
+    connection.execute(CreateTable(_staged, if_not_exists=True))
+    insert_rows(connection, _staged, _Changes._fields, list(after.values()))
     tally = TallyChange()
-    for entry_id, entry in after.items():
-        was, account_no = before[entry_id], entry["account_no"]
-        tally.remove(account_no, was["status"], weight(was["size_bytes"], was["length_bytes"]))
-        tally.add(account_no, entry["status"], weight(entry["size_bytes"], entry["length_bytes"]))
-    connection.execute(
-        _UPDATE,
-        [{"of_entry": entry_id} | {name: entry[name] for name in _SETTLED} for entry_id, entry in after.items()],
-    )
+    before = connection.execute(_COUNT).all()
+    if sum(count for _, _, count, _ in before) != len(after):
+        raise LedgerError("The ledger holds no entry for an outcome: was it replaced by an older copy during the run?")
+    for account_no, status, count, bytes_count in before:
+        tally.remove(account_no, status, bytes_count, count)
+    connection.execute(_UPDATE)
+    for account_no, status, count, bytes_count in connection.execute(_COUNT):
+        tally.add(account_no, status, bytes_count, count)
     tries = [failure for settled in batch for failure in settled.tries]
     if tries:
         connection.execute(insert(attempts), tries)
-    for portion in portions([entry_id for entry_id, entry in after.items() if entry["status"] in _DONE]):
-        connection.execute(delete(listed_metadata).where(listed_metadata.c.entry_id.in_(portion)))
+    connection.execute(_FORGET_METADATA)
     tally.write(connection)
+    connection.execute(delete(_staged))
 
 
-def _find(connection: Connection, entry_ids: Sequence[int]) -> dict[int, dict[str, Any]]:
-    """The entries' columns that an outcome changes or that the tallies need, by entry."""
-    columns = [entries.c[name] for name in ("entry_id", "account_no", "length_bytes", *_SETTLED)]
-    found: dict[int, dict[str, Any]] = {}
-    for portion in portions(entry_ids):
-        for row in connection.execute(select(*columns).where(entries.c.entry_id.in_(portion))).mappings():
-            found[row["entry_id"]] = dict(row)
-    unknown = [entry_id for entry_id in entry_ids if entry_id not in found]
-    if unknown:
-        raise LedgerError(
-            f"The ledger holds no entry {unknown[0]} to settle: was it replaced by an older copy during the run?"
-        )
-    return found
+def _on_top(changes: _Changes, earlier: _Changes) -> _Changes:
+    """Two outcomes of one entry in one batch, as if they had come one after the other."""
+    names = _OF_OBJECT if changes.status == Status.ARCHIVED else (*_OF_OBJECT, "quarantined_sha256")
+    return changes._replace(**{name: getattr(earlier, name) for name in names if getattr(changes, name) is None})

@@ -19,17 +19,15 @@ class TallyChange:
     def __init__(self) -> None:
         self._changes: defaultdict[tuple[int, str], list[int]] = defaultdict(lambda: [0, 0])
 
-    def add(self, account_no: int, status: str, bytes_count: int) -> None:
-        """A recording comes into `status`."""
+    def add(self, account_no: int, status: str, bytes_count: int, count: int = 1) -> None:
+        """So many recordings, of so many bytes together, come into `status`."""
         change = self._changes[account_no, status]
-        change[0] += 1
+        change[0] += count
         change[1] += bytes_count
 
-    def remove(self, account_no: int, status: str, bytes_count: int) -> None:
-        """A recording leaves `status`."""
-        change = self._changes[account_no, status]
-        change[0] -= 1
-        change[1] -= bytes_count
+    def remove(self, account_no: int, status: str, bytes_count: int, count: int = 1) -> None:
+        """They leave `status`."""
+        self.add(account_no, status, -bytes_count, -count)
 
     def write(self, connection: Connection) -> None:
         """Add the differences to the tallies, within the caller's transaction."""

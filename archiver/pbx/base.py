@@ -1,6 +1,5 @@
 """What the pipeline sees of the PBX: connection facts, framing, counters, and the promise of a media body."""
 
-from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
@@ -97,8 +96,8 @@ class MediaBody(Protocol):
         """Announced type, lower case, without parameters."""
         ...
 
-    def chunks(self) -> AsyncIterator[bytes]:
-        """The bytes as they come.
+    async def read(self) -> bytes:
+        """The next bytes as they come; empty at the end.
 
         Raises:
             BodyCut, PbxUnreachable, TooSlow, BadAnswer.

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import deque
+from contextlib import suppress
 from types import TracebackType
 
 from archiver.ledger.base import Task
@@ -44,12 +45,15 @@ class Feed:
 
 
 class Budget:
-    """At most `total_bytes` of media held in memory at once; a request for more than all of it gets all of it."""
+    """At most `total_bytes` of media held in memory at once; a request for more than all of it gets all of it.
+
+    First come, first served: a large request is not overtaken for ever by small ones.
+    """
 
     def __init__(self, total_bytes: int) -> None:
         self._total_bytes = total_bytes
         self._free_bytes = total_bytes
-        self._changed = asyncio.Condition()
+        self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
 
     def share(self, size_bytes: int) -> "Share":
         """An async context manager that holds a share of the budget."""
@@ -57,18 +61,34 @@ class Budget:
 
     async def acquire(self, size_bytes: int) -> None:
         """Wait for that many bytes."""
-        if self._free_bytes >= size_bytes:
+        if not self._waiting and self._free_bytes >= size_bytes:
             self._free_bytes -= size_bytes
             return
-        async with self._changed:
-            await self._changed.wait_for(lambda: self._free_bytes >= size_bytes)
-            self._free_bytes -= size_bytes
+        granted = asyncio.get_running_loop().create_future()
+        self._waiting.append((size_bytes, granted))
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled():
+                self.release(size_bytes)
+            else:
+                with suppress(ValueError):
+                    self._waiting.remove((size_bytes, granted))
+                self._grant()
+            raise
 
-    async def release(self, size_bytes: int) -> None:
+    def release(self, size_bytes: int) -> None:
         """Give them back."""
         self._free_bytes += size_bytes
-        async with self._changed:
-            self._changed.notify_all()
+        self._grant()
+
+    def _grant(self) -> None:
+        while self._waiting and self._free_bytes >= self._waiting[0][0]:
+            size_bytes, granted = self._waiting.popleft()
+            if granted.cancelled():
+                continue
+            self._free_bytes -= size_bytes
+            granted.set_result(None)
 
 
 class Share:
@@ -84,4 +104,4 @@ class Share:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        await self._budget.release(self._size_bytes)
+        self._budget.release(self._size_bytes)

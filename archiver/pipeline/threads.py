@@ -1,40 +1,87 @@
-"""Blocking work in a pool of our own: one hop each, and never abandoned half way.
+"""Blocking work in a pool of our own: many small pieces to a hop, and never abandoned half way.
 
 A cancelled coroutine waits until its thread is out, since a file that is deleted or closed under a running write could
 be anybody's by then (pitfalls P21 and P22). aiofiles carries the hop.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import ParamSpec, Self, TypeVar
+from functools import partial
+from types import TracebackType
+from typing import Any, ParamSpec, Self, TypeVar
 
 import aiofiles.os
 
 P = ParamSpec("P")
 T = TypeVar("T")
+_Piece = tuple[Callable[[], Any], "asyncio.Future[Any]"]
 
 
 class Threads:
-    """A named pool of `count` threads for blocking calls; a context manager that waits for them on the way out."""
+    """A named pool of `count` threads for blocking calls; an async context manager that waits for them on the way out.
 
-    def __init__(self, count: int, name: str) -> None:
+    Up to `together` calls that wait at the same moment go in one hop, one after another, and end together. Short calls
+    gain much by it (a hop costs the event loop more than a small file costs the disk), calls that wait for the disk
+    should go alone.
+    """
+
+    def __init__(self, count: int, name: str, *, together: int = 1) -> None:
         self._pool = ThreadPoolExecutor(count, thread_name_prefix=name)
+        self._idle = count
+        self._together = together
+        self._waiting: deque[_Piece] = deque()
+        self._carriers = asyncio.TaskGroup()
 
-    def __enter__(self) -> Self:
+    async def __aenter__(self) -> Self:
+        await self._carriers.__aenter__()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown(wait=True)
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            await self._carriers.__aexit__(kind, error, trace)
+        finally:
+            self._pool.shutdown(wait=True)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `work`, made in a thread of this pool; a cancellation is delivered once the thread is out."""
-        hop = aiofiles.os.wrap(work)
-        running: asyncio.Future[T] = asyncio.ensure_future(hop(*args, executor=self._pool, **kwargs))
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        self._waiting.append((partial(work, *args, **kwargs), result))
+        if self._idle:
+            self._idle -= 1
+            self._carriers.create_task(self._carry())
         try:
-            return await asyncio.shield(running)
+            return await asyncio.shield(result)
         except asyncio.CancelledError:
-            while not running.done():
-                await asyncio.wait([running])
-            running.exception()
+            while not result.done():
+                await asyncio.wait([result])
+            result.exception()
             raise
+
+    async def _carry(self) -> None:
+        try:
+            while self._waiting:
+                pieces = [self._waiting.popleft() for _ in range(min(self._together, len(self._waiting)))]
+                outcomes = await _hop([work for work, _ in pieces], executor=self._pool)
+                for (_, result), (value, error) in zip(pieces, outcomes, strict=True):
+                    if error is None:
+                        result.set_result(value)
+                    else:
+                        result.set_exception(error)
+        finally:
+            self._idle += 1
+
+
+@aiofiles.os.wrap
+def _hop(pieces: Sequence[Callable[[], Any]]) -> list[tuple[Any, BaseException | None]]:
+    return [_outcome(work) for work in pieces]
+
+
+def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:
+    try:
+        return work(), None
+    except BaseException as error:  # noqa: BLE001 - handed to whoever waits for this piece
+        return None, error

@@ -4,6 +4,7 @@ The order is the local write protocol of the house: nothing has a final name bef
 as archived before the store confirmed.
 """
 
+import asyncio
 import json
 from collections.abc import AsyncIterable, Callable, Sequence
 from dataclasses import dataclass
@@ -185,11 +186,12 @@ class Worker:
         bench = self._bench
         batch: list[bytes] = []
         size_bytes = 0
-        async for chunk in body.chunks():
+        while chunk := await body.read():
             batch.append(chunk)
             size_bytes += len(chunk)
             bench.on_bytes(len(chunk))
-            await bench.throttle.take(len(chunk))
+            if pause_s := bench.throttle.pause_s(len(chunk)):
+                await asyncio.sleep(pause_s)
             if size_bytes >= _BATCH_BYTES:
                 if not await bench.threads.run(spool.write, batch):
                     return []
