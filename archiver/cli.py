@@ -280,6 +280,10 @@ def _loop(context: Context, work: Callable[[asyncio.Event], Coroutine[Any, Any, 
 
     # What was imported so far stays for the whole run; the collector need not look at it again and again.
     gc.freeze()
+    # What a recording leaves is mostly freed by its reference counts; the default looks every 700 objects.
+    gc.set_threshold(20_000, 20, 50)
+    # The disk's thread asks for the interpreter after every system call; by default it may wait 5 ms each time.
+    sys.setswitchinterval(0.0005)
     with asyncio.Runner(loop_factory=_new_loop()) as runner:
         return runner.run(with_signals())
 

@@ -15,9 +15,9 @@ _PLAIN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,127}\Z")
 _DEVICE_NAMES = frozenset({"con", "prn", "aux", "nul", *(f"{name}{n}" for name in ("com", "lpt") for n in range(10))})
 _HASHED_PREFIX = "h_"
 
-_SEGMENT = re.compile(r"[A-Za-z0-9_=][A-Za-z0-9._=-]*\Z")
+_SEGMENT = r"[A-Za-z0-9_=][A-Za-z0-9._=-]{0,199}"
+_KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*\Z")
 _MAX_KEY_BYTES = 1024
-_MAX_SEGMENT_BYTES = 200
 
 _TEMPLATE_DATE = re.compile(r"\{start:([^{}]*)\}")
 _TEMPLATE_DIRECTIVES = re.compile(r"(%[YmdHjVG]|[A-Za-z0-9_=/-])+\Z")
@@ -40,8 +40,7 @@ def check_key(key: str) -> str:
     Raises:
         InvalidKey: for anything else.
     """
-    segments = key.split("/")
-    if len(key) > _MAX_KEY_BYTES or not all(_SEGMENT.match(s) and len(s) <= _MAX_SEGMENT_BYTES for s in segments):
+    if len(key) > _MAX_KEY_BYTES or not _KEY.match(key):
         raise InvalidKey(f"not a valid object key: {key[:200]!a}")
     return key
 

@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Where a library from outside may be imported; one that is not named here may be imported nowhere.
 DRIVERS: dict[str, set[str]] = {
     "aiofiles": {"pipeline.threads", "stores"},
-    "aiohttp": {"pbx.session", "pbx.foreign"},
+    "aiohttp": {"pbx.session", "pbx.media", "pbx.foreign"},
     "aiolimiter": {"pbx.session"},
     "alembic": {"ledger.schema", "ledger.migrations"},
     "boto3": {"stores.s3"},

@@ -623,7 +623,7 @@ def test_every_error_of_the_http_library_becomes_one_of_ours(kind: type[Exceptio
     assert isinstance(found, PbxError)
     caught: Exception | None = None
     try:
-        with foreign.translated():
+        with foreign.Translated():
             raise blank(kind)
     except PbxError as error:
         caught = error

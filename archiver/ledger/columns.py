@@ -44,7 +44,7 @@ def from_seconds_or_none(number: int | None) -> datetime | None:
 
 def plain(text: str) -> str:
     """Text that any database takes; different texts stay different, and `original` gives each back."""
-    if text.isalnum() and text.isascii():
+    if not text:
         return text
     return _AWKWARD.sub(_escape, text)
 

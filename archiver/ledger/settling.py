@@ -90,30 +90,29 @@ def settled_of(run_no: int, settlement: Settlement) -> Settled:
         ValueError: ARCHIVED without key, fixity or time.
     """
     status, fixity = settlement.status, settlement.fixity
-    changes = _Changes(
-        entry_id=settlement.entry_id,
-        status=status.value,
-        attempts=settlement.attempts,
-        retries_used=settlement.retries_used,
-        next_attempt_at=seconds_or_none(settlement.next_attempt_at) if status in _WAITS else None,
-        reason=plain(settlement.reason),
-        detail=plain(settlement.detail),
-        flags=plain(" ".join([*settlement.flags, *([_ADOPTED] if settlement.adopted else [])])),
-    )
+    of_object: tuple[str | None, int | None, bytes | None, int | None, int | None] = (None, None, None, None, None)
+    quarantined = None
     if status is Status.ARCHIVED:
         if not settlement.key or fixity is None or settlement.archived_at is None:
             raise ValueError("an archived recording needs its key, its fixity and its time")
         if len(fixity.sha256) != _SHA256_BYTES or not 0 <= fixity.size_bytes < 2**63:
             raise ValueError(f"no fixity: {fixity}")
-        changes = changes._replace(
-            key=plain(settlement.key),
-            size_bytes=fixity.size_bytes,
-            sha256=fixity.sha256,
-            archived_ms=milliseconds(settlement.archived_at),
-            archived_run_no=run_no,
-        )
+        at = milliseconds(settlement.archived_at)
+        of_object = (plain(settlement.key), fixity.size_bytes, fixity.sha256, at, run_no)
     elif status is Status.QUARANTINED and fixity is not None:
-        changes = changes._replace(quarantined_sha256=fixity.sha256)
+        quarantined = fixity.sha256
+    changes = _Changes(
+        settlement.entry_id,
+        status.value,
+        settlement.attempts,
+        settlement.retries_used,
+        seconds_or_none(settlement.next_attempt_at) if status in _WAITS else None,
+        plain(settlement.reason),
+        plain(settlement.detail),
+        plain(" ".join([*settlement.flags, *([_ADOPTED] if settlement.adopted else [])])),
+        *of_object,
+        quarantined,
+    )
     tries = [
         {
             "entry_id": settlement.entry_id,

@@ -5,10 +5,10 @@ Their exceptions carry request headers, the token among them (aiohttp issue 8402
 
 import re
 import ssl
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
+from types import TracebackType
 from urllib.parse import urlsplit
 
 import aiohttp
@@ -25,6 +25,7 @@ from archiver.errors import (
     TokenExpired,
 )
 
+_THEIRS = (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, ValueError)
 MOST_RETRY_AFTER_S = 120.0
 """A server may ask for any wait; we take no longer one between two tries."""
 _SECONDS = re.compile(r"[+-]?[0-9]{1,18}")
@@ -49,13 +50,17 @@ def ours(error: Exception) -> PbxError:
     return BadAnswer(f"the PBX's answer is no proper HTTP ({type(error).__name__})")
 
 
-@contextmanager
-def translated() -> Iterator[None]:
-    """Errors of the HTTP library leave this block as ours."""
-    try:
-        yield
-    except (aiohttp.ClientError, aiohttp.http_exceptions.HttpProcessingError, OSError, ValueError) as error:
-        raise ours(error) from None
+class Translated:
+    """A context manager: errors of the HTTP library leave its block as ours."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        if isinstance(error, _THEIRS):
+            raise ours(error) from None
 
 
 def check_status(status: int, headers: Mapping[str, str], *, media: bool, now: datetime) -> None:

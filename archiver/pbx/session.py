@@ -1,4 +1,4 @@
-"""The session with the PBX: sign-in, GET, media; with `foreign` the only place that imports aiohttp.
+"""The session with the PBX: sign-in, GET, media; with `foreign` and `media` the only place that imports aiohttp.
 
 No redirects (a 307 would send the password to another host), no proxies from the environment, no total timeout (it
 would run while queueing), the token per request and in memory only. Sources: vendor page, api-facts, aiohttp issues
@@ -9,11 +9,10 @@ import asyncio
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Self
-from urllib.parse import quote, urlencode
+from urllib.parse import urlencode
 
 import aiohttp
 from aiolimiter import AsyncLimiter
@@ -30,11 +29,11 @@ from archiver.errors import (
     SettingsError,
     SignInRefused,
     TokenExpired,
-    TooSlow,
 )
 from archiver.pbx import payloads
-from archiver.pbx.base import Access, CdrsAnswer, Framing, RecordingsAnswer, Traffic
-from archiver.pbx.foreign import check_status, translated
+from archiver.pbx.base import Access, CdrsAnswer, RecordingsAnswer, Traffic
+from archiver.pbx.foreign import Translated, check_status
+from archiver.pbx.media import HttpBody, MediaRequest, in_path, media_paths
 from archiver.pbx.retrying import RetryPolicy
 from archiver.window import Window
 
@@ -45,6 +44,7 @@ _MOST_PAGE_BYTES = 32 << 20
 _MOST_LOGIN_BYTES = 1 << 20
 _READ_BUFFER_BYTES = 256 << 10
 _RATE_WINDOW_S = 60.0
+_TRANSLATED = Translated()
 _REFUSALS = 3
 """So many fresh tokens refused in a row, none of which ever worked, end the run."""
 
@@ -62,7 +62,7 @@ class PbxSession:
         self._policy = RetryPolicy(access.max_retries, access.retry_wait_s)
         self._rate = _rate_limiter(access.requests_per_s)
         self._rate_window_s = read_pause_s
-        self._media_paths = _media_paths(access.recording_path)
+        self._media_paths = media_paths(access.recording_path)
         self._media_path_known = len(self._media_paths) == 1
         self._token = ""
         self._generation = 0
@@ -115,52 +115,42 @@ class PbxSession:
                 return payloads.cdrs_page(body, account_id=account_id)
         raise AssertionError("unreachable")
 
-    @asynccontextmanager
-    async def media(self, account_id: str, recording_id: str) -> AsyncIterator["HttpBody"]:
+    def media(self, account_id: str, recording_id: str) -> MediaRequest:
         """One try at a recording's media; signs in again by itself, retries nothing else.
 
         Until one form of the address has served audio, a 404, 405 or a JSON answer is asked for at the other form too.
 
         Raises:
-            MediaNotThere, PbxFailing, PbxUnreachable, RequestRefused, BadAnswer.
+            MediaNotThere, PbxFailing, PbxUnreachable, RequestRefused, BadAnswer: on entering the block.
         """
-        name = quote(recording_id.encode("utf-8", "surrogatepass"), safe="")
-        response = None
-        try:
-            for n, path in enumerate(self._media_paths):
-                last = self._media_path_known or n == len(self._media_paths) - 1
-                try:
-                    with translated():
-                        response = await self._get(
-                            path.replace("{recording_id}", name), account_id, accept="audio/mpeg", media=True
-                        )
-                except (MediaNotThere, RequestRefused) as error:
-                    if last or (isinstance(error, RequestRefused) and error.http_status != 405):  # noqa: PLR2004
-                        raise
-                    continue
-                if not last and response.content_type == "application/json":
+        return MediaRequest(partial(self._open_media, account_id, recording_id), self.traffic)
+
+    async def _open_media(self, account_id: str, recording_id: str) -> HttpBody:
+        name = in_path(recording_id)
+        for n, path in enumerate(self._media_paths):
+            last = self._media_path_known or n == len(self._media_paths) - 1
+            try:
+                with _TRANSLATED:
+                    response = await self._get(
+                        path.replace("{recording_id}", name), account_id, accept="audio/mpeg", media=True
+                    )
+            except (MediaNotThere, RequestRefused) as error:
+                if last or (isinstance(error, RequestRefused) and error.http_status != 405):  # noqa: PLR2004
+                    raise
+                continue
+            if not self._media_path_known:
+                if response.content_type != "application/json":
+                    self._media_path_known = True
+                    self._media_paths = (path,)
+                elif not last:
                     response.close()
                     continue
-                break
-            if response is None:
-                raise AssertionError("unreachable")
-            self._media_path_is(path, response)
-            yield HttpBody(response, self._access.min_rate_bytes_per_s, self._rate_window_s)
-            self._succeeded()
-        finally:
-            if response is not None:
-                # A body read to its end gave its connection back already; any other must not be used again.
-                response.close()
+            return HttpBody(response, self._access.min_rate_bytes_per_s, self._rate_window_s)
+        raise AssertionError("unreachable")
 
     def media_url(self, recording_id: str) -> str:
         """The address of a recording's media, for the sidecar's `source`; holds no secret."""
-        name = quote(recording_id.encode("utf-8", "surrogatepass"), safe="")
-        return self._access.base_url + self._media_paths[0].replace("{recording_id}", name)
-
-    def _media_path_is(self, path: str, response: aiohttp.ClientResponse) -> None:
-        if not self._media_path_known and response.content_type != "application/json":
-            self._media_path_known = True
-            self._media_paths = (path,)
+        return self._access.base_url + self._media_paths[0].replace("{recording_id}", in_path(recording_id))
 
     async def _page(self, path: str, account_id: str, query: Window, *, page_size: int, cursor: str | None) -> bytes:
         factor = 1000 if self._access.time_unit == "ms" else 1
@@ -171,7 +161,7 @@ class PbxSession:
         }
         if cursor is not None:
             parameters["startKey"] = cursor
-        with translated():
+        with _TRANSLATED:
             response = await self._get(f"{path}?{urlencode(parameters)}", account_id, accept="application/json")
             async with response:
                 body = await _limited(response, _MOST_PAGE_BYTES)
@@ -181,9 +171,10 @@ class PbxSession:
 
     async def _get(self, target: str, account_id: str, *, accept: str, media: bool = False) -> aiohttp.ClientResponse:
         """A 200 answer whose body is still to come; with a fresh token where the old one was refused."""
-        token, first_generation = await self._signed_in()
+        first_generation = 0
         for _ in range(_REFUSALS):
             token, generation = await self._signed_in()
+            first_generation = first_generation or generation
             headers = {"Authorization": f"Bearer {token}", "X-Account-ID": account_id, "Accept": accept}
             response = await self._request("GET", target, headers=headers)
             try:
@@ -231,7 +222,7 @@ class PbxSession:
 
     async def _sign_in_once(self, body: bytes) -> str:
         self.traffic.logins += 1
-        with translated():
+        with _TRANSLATED:
             response = await self._request("POST", _LOGIN_PATH, headers={"Content-Type": "application/json"}, data=body)
             async with response:
                 try:
@@ -248,8 +239,7 @@ class PbxSession:
     async def _request(self, verb: str, target: str, **arguments: Any) -> aiohttp.ClientResponse:
         if self._http is None:
             raise AssertionError("the session is not open")
-        quiet_s = self._quiet_until - time.monotonic()
-        if quiet_s > 0:
+        if self._quiet_until and (quiet_s := self._quiet_until - time.monotonic()) > 0:
             await asyncio.sleep(quiet_s)
         if self._rate is not None:
             await self._rate.acquire()
@@ -271,41 +261,6 @@ class PbxSession:
 
     def _succeeded(self) -> None:
         self.traffic.successes += 1
-
-
-class HttpBody:
-    """A body on its way in; keeps the promise of `base.MediaBody`."""
-
-    def __init__(self, response: aiohttp.ClientResponse, min_rate_bytes_per_s: float, rate_window_s: float) -> None:
-        self._response = response
-        self._min_rate_bytes_per_s = min_rate_bytes_per_s
-        self._rate_window_s = rate_window_s
-        self._waited_s = 0.0
-        self._seen = 0
-        self.content_type = response.content_type.lower()
-        self.content_length = response.content_length
-        if response.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            self.framing = Framing.CHUNKED
-        else:
-            self.framing = Framing.EOF if self.content_length is None else Framing.LENGTH
-
-    async def read(self) -> bytes:
-        """The next bytes as they come; empty at the end.
-
-        Raises:
-            BodyCut, PbxUnreachable, BadAnswer, TooSlow.
-        """
-        asked_at_s = time.monotonic()
-        with translated():
-            chunk = await self._response.content.readany()
-        # Only waiting for the PBX counts: a slow disk or our own bandwidth limit is not its fault.
-        self._waited_s += time.monotonic() - asked_at_s
-        self._seen += len(chunk)
-        if chunk and self._waited_s >= self._rate_window_s:
-            if self._seen < self._min_rate_bytes_per_s * self._waited_s:
-                raise TooSlow(f"only {self._seen} bytes came in {self._waited_s:.0f} s")
-            self._waited_s, self._seen = 0.0, 0
-        return chunk
 
 
 def _check(response: aiohttp.ClientResponse, *, media: bool) -> None:
@@ -331,15 +286,6 @@ def _rate_limiter(requests_per_s: float) -> AsyncLimiter | None:
     if not requests_per_s:
         return None
     return AsyncLimiter(max(requests_per_s, 1.0), max(1.0, 1.0 / requests_per_s))
-
-
-def _media_paths(path: str) -> tuple[str, ...]:
-    """The configured address and its other form: singular and plural stand in the field side by side."""
-    if "/recording/" in path:
-        return path, path.replace("/recording/", "/recordings/")
-    if "/recordings/" in path:
-        return path, path.replace("/recordings/", "/recording/")
-    return (path,)
 
 
 def _tls_context(access: Access) -> ssl.SSLContext:

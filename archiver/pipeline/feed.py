@@ -12,36 +12,61 @@ class Feed:
     """At most `size` tasks wait; a full feed stops the listing, an empty one that is closed ends the workers."""
 
     def __init__(self, size: int) -> None:
+        self._size = size
         self._waiting: deque[Task] = deque()
-        self._room = asyncio.Semaphore(size)
-        self._ready = asyncio.Semaphore(0)
+        self._senders: deque[asyncio.Future[None]] = deque()
+        self._takers: deque[asyncio.Future[None]] = deque()
         self._closed = False
 
     async def put(self, task: Task) -> None:
         """Wait for room, then hand over; what comes after `close` is dropped, since nobody would take it."""
-        await self._room.acquire()
-        if self._closed:
-            self._room.release()
-            return
-        self._waiting.append(task)
-        self._ready.release()
+        while len(self._waiting) >= self._size and not self._closed:
+            await _turn(self._senders)
+        if not self._closed:
+            self._waiting.append(task)
+            _wake(self._takers)
 
     async def take(self) -> Task | None:
         """The next task, or None when the feed is closed and empty."""
-        await self._ready.acquire()
-        if not self._waiting:
-            self._ready.release()
-            return None
-        self._room.release()
-        return self._waiting.popleft()
+        while not self._waiting:
+            if self._closed:
+                return None
+            await _turn(self._takers)
+        task = self._waiting.popleft()
+        _wake(self._senders)
+        return task
 
     def close(self, *, abandon: bool = False) -> None:
         """No more tasks come; with `abandon` those that wait are forgotten (they stay pending in the ledger)."""
         self._closed = True
         if abandon:
             self._waiting.clear()
-        self._room.release()
-        self._ready.release()
+        for queue in (self._senders, self._takers):
+            while queue:
+                _wake(queue)
+
+
+async def _turn(queue: "deque[asyncio.Future[None]]") -> None:
+    """Wait until somebody wakes this queue's first; one that is cancelled just then passes it on."""
+    mine = asyncio.get_running_loop().create_future()
+    queue.append(mine)
+    try:
+        await mine
+    except asyncio.CancelledError:
+        if mine.cancelled():
+            with suppress(ValueError):
+                queue.remove(mine)
+        else:
+            _wake(queue)
+        raise
+
+
+def _wake(queue: "deque[asyncio.Future[None]]") -> None:
+    while queue:
+        first = queue.popleft()
+        if not first.done():
+            first.set_result(None)
+            return
 
 
 class Budget:

@@ -16,7 +16,29 @@ import aiofiles.os
 
 P = ParamSpec("P")
 T = TypeVar("T")
-_Piece = tuple[Callable[[], Any], "asyncio.Future[Any]"]
+
+
+class _Piece:
+    """A call on its way; `out` is made by a caller that was cancelled and waits for the thread to be out."""
+
+    __slots__ = ("is_out", "out", "result", "work")
+
+    def __init__(self, work: Callable[[], Any], result: "asyncio.Future[Any]") -> None:
+        self.work = work
+        self.result = result
+        self.is_out = False
+        self.out: asyncio.Future[None] | None = None
+
+    def land(self, value: object, error: BaseException | None) -> None:
+        self.is_out = True
+        if self.out is not None:
+            self.out.set_result(None)
+        if self.result.cancelled():
+            return
+        if error is None:
+            self.result.set_result(value)
+        else:
+            self.result.set_exception(error)
 
 
 class Threads:
@@ -48,29 +70,29 @@ class Threads:
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `work`, made in a thread of this pool; a cancellation is delivered once the thread is out."""
-        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-        self._waiting.append((partial(work, *args, **kwargs), result))
+        loop = asyncio.get_running_loop()
+        result: asyncio.Future[T] = loop.create_future()
+        piece = _Piece(partial(work, *args, **kwargs), result)
+        self._waiting.append(piece)
         if self._idle:
             self._idle -= 1
             self._carriers.create_task(self._carry())
         try:
-            return await asyncio.shield(result)
+            return await result
         except asyncio.CancelledError:
-            while not result.done():
-                await asyncio.wait([result])
-            result.exception()
+            if not piece.is_out:
+                piece.out = loop.create_future()
+                while not piece.is_out:
+                    await asyncio.wait([piece.out])
             raise
 
     async def _carry(self) -> None:
         try:
             while self._waiting:
                 pieces = [self._waiting.popleft() for _ in range(min(self._together, len(self._waiting)))]
-                outcomes = await _hop([work for work, _ in pieces], executor=self._pool)
-                for (_, result), (value, error) in zip(pieces, outcomes, strict=True):
-                    if error is None:
-                        result.set_result(value)
-                    else:
-                        result.set_exception(error)
+                outcomes = await _hop([piece.work for piece in pieces], executor=self._pool)
+                for piece, (value, error) in zip(pieces, outcomes, strict=True):
+                    piece.land(value, error)
         finally:
             self._idle += 1
 

@@ -8,6 +8,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import TracebackType
 from typing import NamedTuple, Protocol
 
 from archiver.errors import StoreDenied, StoreError, StoreFull, StoreUnavailable
@@ -178,17 +179,26 @@ def store_error(error: OSError, path: str) -> StoreError:
     return StoreUnavailable(f"{path}: {said} ({errno.errorcode.get(number, number)})")
 
 
-@contextmanager
-def spoken(path: str) -> Iterator[None]:
+class spoken:  # noqa: N801 - reads as a verb, like contextlib's; a class, since it is entered many times per recording
     """Turn every OSError inside into one of our tree; the one place where that happens.
 
     Raises:
         StoreDenied, StoreFull, StoreUnavailable.
     """
-    try:
-        yield
-    except OSError as error:
-        raise store_error(error, path) from error
+
+    __slots__ = ("_path",)
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> None:
+        if isinstance(error, OSError):
+            raise store_error(error, self._path) from error
 
 
 @contextmanager

@@ -200,9 +200,10 @@ class Folders:
             return Folder(self._disk, path, self._disk.open(name, FOLDER_FLAGS, dir_fd=parent.fd), parent)
 
     def _trim(self) -> None:
-        for segments in [s for s, folder in self._open.items() if folder.users == 0]:
-            if len(self._open) <= self._most_open:
-                return
+        if len(self._open) <= self._most_open:
+            return
+        idle = [segments for segments, folder in self._open.items() if folder.users == 0]
+        for segments in idle[: len(self._open) - self._most_open]:
             self._retire(self._open.pop(segments))
 
     def _retire(self, folder: Folder) -> None:

@@ -133,7 +133,7 @@ class Publisher:
                 self._adopt(folder, placement)
                 return True
             try:
-                self._confirm(placement, stage.file.fd)
+                self._confirm(placement)
             except BaseException:
                 with folder.lock, spoken(folder.path):
                     self._disk.unlink(placement.name, dir_fd=folder.fd)
@@ -162,23 +162,23 @@ class Publisher:
                 if self._durable:
                     # Whoever put it may have died before its own fsync; what we read may be in memory only.
                     self._disk.fsync(fd)
-                self._confirm(placement, fd)
+                self._confirm(placement)
             finally:
                 close_quietly(self._disk, fd)
 
-    def _confirm(self, placement: Placement, fd: int) -> None:
+    def _confirm(self, placement: Placement) -> None:
         """Read the size back, through the path that anybody else would take.
 
-        That also notices a destination that was unmounted, moved or replaced while we held its folders open.
+        That also notices a destination that was unmounted or moved while we held its folders open. A name that we have
+        just made can't stand in another tree on this device, so there is no need to ask for our own inode.
         """
         path = f"{self._folders.root.path}/{placement.path}"
         with spoken(path):
-            ours = self._disk.fstat(fd)
             try:
                 seen = self._disk.stat(path)
             except FileNotFoundError:
                 seen = None
-        if seen is None or (seen.st_dev, seen.st_ino) != (ours.st_dev, ours.st_ino):
+        if seen is None or seen.st_dev != self._folders.device or not stat.S_ISREG(seen.st_mode):
             self._folders.forget()
             raise moved(path)
         _check_size(placement, seen.st_size)
