@@ -33,6 +33,7 @@ from archiver.recording import Fixity, Recording, Status
 from archiver.stores.base import NewObject, Store
 
 _BATCH_BYTES = 512 << 10
+_SMALL_BYTES = 128 << 10
 _LARGEST_MEDIA_BYTES = 4 << 30
 _QUARANTINE_PAUSE = timedelta(hours=24)
 _CONTENT_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav", "mp4": "audio/mp4", "m4a": "audio/mp4", "ogg": "audio/ogg"}
@@ -40,6 +41,11 @@ _CONTENT_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav", "mp4": "audio/mp4", "
 
 class Spooling(Protocol):
     """A spool that takes one body (see `stores.spool`)."""
+
+    @property
+    def size_bytes(self) -> int:
+        """Taken so far."""
+        ...
 
     def write(self, chunks: Sequence[bytes]) -> bool:
         """Take a batch; False when the body is too long."""
@@ -96,12 +102,16 @@ class KeepsQuarantine(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Bench:
-    """A worker's tools; all workers share one."""
+    """A worker's tools; all workers share one.
+
+    Small bodies are concluded by `quick_threads`, all other disk work is done by `threads`.
+    """
 
     pbx: Pbx
     store: Store
     quarantine: KeepsQuarantine
     threads: Threads
+    quick_threads: Threads
     spool: Callable[[int, bool], Spooling]
     budget: Budget
     retries: Retries
@@ -169,7 +179,9 @@ class Worker:
                     spool.discard()
                     raise
             # The connection is free again: the last batch, the checks and the store are one thread hop.
-            found = await bench.threads.run(self._conclude, task, len(failures), spool, batch, announced)
+            quick = sum(map(len, batch)) <= _SMALL_BYTES and not spool.size_bytes
+            threads = bench.quick_threads if quick else bench.threads
+            found = await threads.run(self._conclude, task, len(failures), spool, batch, announced)
             if isinstance(found, Settlement):
                 return found
             try:
