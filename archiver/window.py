@@ -57,9 +57,12 @@ class Window:
         Raises:
             ValueError: when the window is a second long and can't be cut.
         """
-        seconds = int(self.length.total_seconds())
-        middle = self.start_at + timedelta(seconds=seconds // 2)
-        return Window(self.start_at, middle), Window(middle, self.end_at)
+        return Window(self.start_at, self.middle_at), Window(self.middle_at, self.end_at)
+
+    @property
+    def middle_at(self) -> datetime:
+        """The whole second in the middle."""
+        return self.start_at + timedelta(seconds=int(self.length.total_seconds()) // 2)
 
     def split(self, length: timedelta) -> Iterator["Window"]:
         """Windows of at most `length` that cover this one exactly once, cut on a grid that all runs share.
@@ -99,6 +102,16 @@ def listing_windows(period: Window, *, length: timedelta, overlap: timedelta, no
         if end == period.end_at:
             end = max(end, min(end + overlap, now))
         yield ListingWindow(covers, Window(start, end))
+
+
+def may_hide_calls(query: Window, cut_at: datetime) -> bool:
+    """Whether a part of `query` that starts at `cut_at` may hide calls that `query` lists.
+
+    It does when a month's edge, in any zone the server may live in, lies in between, less than a call's length before.
+    """
+    since = max(query.start_at, cut_at - _LONGEST_CALL)
+    edges = _month_edges(since - _ZONE_SPREAD, cut_at + _ZONE_SPREAD)
+    return query.start_at < cut_at and any(since < edge + _ZONE_SPREAD for edge in edges)
 
 
 def _month_edges(since: datetime, until: datetime) -> Iterator[datetime]:

@@ -1,9 +1,11 @@
 """What the pipeline sees of the PBX: connection facts, framing, counters, and the promise of a media body."""
 
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
+from types import TracebackType
 from typing import Protocol
 
 from archiver.recording import Cdr, Recording
@@ -102,6 +104,38 @@ class MediaBody(Protocol):
         Raises:
             BodyCut, PbxUnreachable, TooSlow, BadAnswer.
         """
+        ...
+
+
+class Attempt(Protocol):
+    """One try: a context manager that swallows an error after which another try comes."""
+
+    @property
+    def num(self) -> int:
+        """1-based."""
+        ...
+
+    def __enter__(self) -> object:
+        """Begin."""
+        ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
+    ) -> bool | None:
+        """End."""
+        ...
+
+
+class Retries(Protocol):
+    """A retry policy."""
+
+    @property
+    def max_retries(self) -> int:
+        """Tries after the first."""
+        ...
+
+    def attempts(self) -> AsyncIterator[Attempt]:
+        """Attempts to loop over."""
         ...
 
 

@@ -3,32 +3,14 @@
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import stamina
 
 from archiver.errors import ArchiverError, Severity, TokenExpired
+from archiver.pbx.base import Attempt
 
 _LONGEST_PAUSE_S = 30.0
-
-
-class Attempt(Protocol):
-    """One try: a context manager that swallows an error after which another try comes."""
-
-    @property
-    def num(self) -> int:
-        """1-based."""
-        ...
-
-    def __enter__(self) -> object:
-        """Begin."""
-        ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> bool | None:
-        """End."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

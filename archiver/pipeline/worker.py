@@ -6,10 +6,9 @@ as archived before the store confirmed.
 
 import asyncio
 import json
-from collections.abc import AsyncIterable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from types import TracebackType
 from typing import Protocol
 
 from archiver import sidecar
@@ -24,7 +23,7 @@ from archiver.errors import (
 )
 from archiver.keys import KeyTemplate, sidecar_key
 from archiver.ledger.base import LADDER, Attempt, Settlement, Task
-from archiver.pbx.base import MediaBody, Pbx
+from archiver.pbx.base import MediaBody, Pbx, Retries
 from archiver.pipeline.checks import Announced, ReceivedMedia, check_media
 from archiver.pipeline.feed import Budget
 from archiver.pipeline.threads import Threads
@@ -57,38 +56,6 @@ class Spooling(Protocol):
 
     def discard(self) -> None:
         """Give it up."""
-        ...
-
-
-class Attempting(Protocol):
-    """One attempt of a retry policy: a context manager that swallows what will be retried."""
-
-    @property
-    def num(self) -> int:
-        """1-based."""
-        ...
-
-    def __enter__(self) -> object:
-        """Begin."""
-        ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None, /
-    ) -> bool | None:
-        """End."""
-        ...
-
-
-class Retries(Protocol):
-    """A retry policy."""
-
-    @property
-    def max_retries(self) -> int:
-        """Tries after the first."""
-        ...
-
-    def attempts(self) -> AsyncIterable[Attempting]:
-        """Attempts to loop over."""
         ...
 
 
