@@ -245,7 +245,10 @@ async def run_archive(
             ),
             now=now,
         )
-        period = Window(request.since, request.until or started_at) if request.since else None
+        asked = [window for windows in wanted.values() for window in windows]
+        period = (
+            Window(min(window.start_at for window in asked), max(window.end_at for window in asked)) if asked else None
+        )
         report = run_report(
             run_id=run_id,
             period=period,
@@ -323,8 +326,9 @@ async def run_status(settings: Settings) -> StatusReport:
     """`archiver status`, from the ledger alone; an archive that nobody ran yet has an empty one.
 
     Raises:
-        LedgerError.
+        SettingsError, LedgerError.
     """
+    refuse_what_is_not_built(settings)
     async with AsyncExitStack() as stack:
         ledger = await known_ledger(settings, stack)
         if ledger is None:

@@ -151,9 +151,8 @@ def simulator(port: int, tls: bool, recordings: int, seed: int, faults: Path | N
     except (OSError, ValueError) as error:
         raise SettingsError(f"--faults {faults}: {error}") from None
     end = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-    corpus = Corpus.generate(
-        seed=seed, accounts=2, recordings=recordings, begin=end - timedelta(days=30), end=end, max_duration_s=600.0
-    )
+    begin = end - timedelta(days=30)
+    corpus = Corpus.generate(seed=seed, accounts=2, recordings=recordings, begin=begin, end=end, max_duration_s=600.0)
     with tempfile.TemporaryDirectory() as folder:
         certificate = None
         if tls:
@@ -164,17 +163,20 @@ def simulator(port: int, tls: bool, recordings: int, seed: int, faults: Path | N
         the_pbx = Simulator(corpus, faults=script, tls=certificate.server_context() if certificate else None, port=port)
 
         def announce(base_url: str) -> None:
-            print("A simulated PBX is up. Settings for it:\n\n[pbx]")
-            print(f'base_url = "{base_url}"\nusername = "{the_pbx.credentials.username}"')
-            print(f'domain = "{the_pbx.credentials.domain}"')
-            print(f"account_ids = {list(corpus.account_ids)}".replace("'", '"'))
-            if certificate:
-                print(f'ca_file = "{certificate.certificate}"')
-            print(f"\nPassword: ARCHIVER_PBX__PASSWORD={the_pbx.credentials.password}")
-            print(f"{recordings} recordings since {end - timedelta(days=30):%Y-%m-%d}. Ctrl-C ends it.", flush=True)
+            access = words.SimulatorAccess(
+                base_url=base_url,
+                username=the_pbx.credentials.username,
+                domain=the_pbx.credentials.domain,
+                password=the_pbx.credentials.password,
+                account_ids=corpus.account_ids,
+                ca_file=certificate.certificate if certificate else None,
+                begin=begin,
+                recordings=recordings,
+            )
+            _print(words.simulator_words(access, Path.cwd() / "simulator-archive"))
 
         try:
-            print(serve(the_pbx, announce))
+            _print(serve(the_pbx, announce))
         except OSError as error:
             raise SettingsError(f"--port {port}: {error.strerror or error}") from None
 
@@ -195,9 +197,9 @@ def demo(context: Context, recordings: int, root: Path, as_json: bool) -> None:
         )
     result, verified = found.run, found.verified
     if as_json:
-        print(msgspec.json.encode({"run": result.report, "verified": verified}).decode())
+        _print(msgspec.json.encode({"run": result.report, "verified": verified}).decode())
     else:
-        print(words.demo_words(found, str(root)))
+        _print(words.demo_words(found, str(root)))
     code = exit_code(result.tally, result.pages, result.ended, signal=next(iter(context.stop_signal), None))
     _leave(ExitCode.DAMAGE if verified.findings and code is ExitCode.DONE else code)
 
@@ -297,8 +299,13 @@ def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
 
 
 def _say(report: Any, to_words: Callable[[Any], str], as_json: bool) -> None:
+    _print(msgspec.json.encode(report).decode() if as_json else to_words(report))
+
+
+def _print(text: str) -> None:
+    """A result on stdout."""
     try:
-        print(msgspec.json.encode(report).decode() if as_json else to_words(report), flush=True)
+        print(text, flush=True)
     except BrokenPipeError:
         # Whoever read our output has left; the exit code still tells how it went (click would make it 1).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from tqdm import tqdm
 
 from archiver.pipeline.tally import Tally
 from archiver.recording import Status
+from archiver.words import size
 
 _REFRESH_S = 0.2
 _LOG_EVERY_S = 60.0
@@ -71,12 +72,3 @@ class Progress:
         self._bar.n = self._tally.settled
         self._bar.set_postfix_str(size(self._bytes), refresh=False)
         self._bar.refresh()
-
-
-def size(size_bytes: float) -> str:
-    """Bytes for people: 3.8 MB, 1.2 GB."""
-    for unit in ("B", "kB", "MB", "GB", "TB"):
-        if abs(size_bytes) < 1000 or unit == "TB":  # noqa: PLR2004 - the decimal step
-            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
-        size_bytes /= 1000
-    raise AssertionError("unreachable")

@@ -29,7 +29,7 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from archiver import bandwidth as checks
+from archiver import setting_checks as checks
 from archiver.bandwidth import Bandwidth
 from archiver.errors import SettingsError
 

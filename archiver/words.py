@@ -1,7 +1,12 @@
 """Reports as people read them on a terminal: plain lines, no colour, widths that fit 80 columns."""
 
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
 from archiver.demo import DemoResult
-from archiver.progress import size
 from archiver.reports.plan import PlanReport
 from archiver.reports.run_report import RunReport
 from archiver.reports.status import StatusReport
@@ -14,6 +19,7 @@ def run_words(report: RunReport) -> str:
     done = report.archived + report.already_archived
     lines = [
         f"Run {report.run_id}: {report.outcome}",
+        *([f"  period            {report.since} to {report.until}"] if report.since else []),
         f"  listed            {report.listed:>12,}",
         f"  archived now      {report.archived:>12,}   {size(report.bytes_archived)}",
         f"  already archived  {report.already_archived:>12,}",
@@ -65,6 +71,43 @@ def demo_words(found: DemoResult, root: str) -> str:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class SimulatorAccess:
+    """How to reach a simulator, and since when it has recordings."""
+
+    base_url: str
+    username: str
+    domain: str
+    password: str
+    account_ids: Sequence[str]
+    ca_file: Path | None
+    begin: datetime
+    recordings: int
+
+
+def simulator_words(pbx: SimulatorAccess, root: Path) -> str:
+    """Settings that a run can start with at once, as TOML up to the password, which stays out of the file."""
+    pairs = {"base_url": pbx.base_url, "username": pbx.username, "domain": pbx.domain}
+    pairs |= {"ca_file": str(pbx.ca_file)} if pbx.ca_file else {}
+    lines = [
+        f"# A simulated PBX is up, with {pbx.recordings:,} recordings; Ctrl-C ends it. Its settings.toml:",
+        "",
+        "[pbx]",
+        *(f"{name} = {_toml(value)}" for name, value in pairs.items()),
+        f"account_ids = [{', '.join(map(_toml, pbx.account_ids))}]",
+        "",
+        "[listing]",
+        f"begin = {_toml(f'{pbx.begin:%Y-%m-%d}')}",
+        "",
+        "[store.local]",
+        f"root = {_toml(str(root))}",
+        "",
+        "# The password goes into the environment:",
+        f"export ARCHIVER_PBX__PASSWORD={pbx.password}",
+    ]
+    return "\n".join(lines)
+
+
 def status_words(report: StatusReport) -> str:
     """The status."""
     lines = []
@@ -99,7 +142,7 @@ def plan_words(report: PlanReport) -> str:
         lines.append(f"{report.total.without_length:,} recordings give no length and are not in the bytes.")
     if report.already_archived:
         lines.append(f"Already archived: {report.already_archived:,}; to archive: {report.to_archive:,}.")
-    lines.append(f"At the configured limits at least {report.hours:,.2f} hours ({report.hours_limited_by}).")
+    lines.append(f"Fetching them takes {_duration(report.hours)} ({report.hours_limited_by}).")
     if report.free_bytes is not None:
         enough = "enough" if report.free_bytes > report.total.bytes else "NOT ENOUGH"
         lines.append(f"Free at the destination: {size(report.free_bytes)}, {enough}.")
@@ -107,5 +150,29 @@ def plan_words(report: PlanReport) -> str:
     return "\n".join(lines)
 
 
+def size(size_bytes: float) -> str:
+    """Bytes for people: 3.8 MB, 1.2 GB."""
+    for unit in ("B", "kB", "MB", "GB", "TB"):
+        if abs(size_bytes) < 1000 or unit == "TB":  # noqa: PLR2004 - the decimal step
+            return f"{size_bytes:.0f} {unit}" if unit == "B" else f"{size_bytes:.1f} {unit}"
+        size_bytes /= 1000
+    raise AssertionError("unreachable")
+
+
+def _duration(hours: float) -> str:
+    """Hours for people: minutes when there is less than one."""
+    minutes = round(hours * 60)
+    if minutes < 1:
+        return "less than a minute"
+    if minutes < 60:  # noqa: PLR2004 - an hour
+        return f"at least {minutes} minute{'s'[: minutes > 1]}"
+    return f"at least {hours:,.1f} hours"
+
+
 def _one_line(text: str) -> str:
     return text.encode("unicode_escape").decode("ascii")
+
+
+def _toml(text: str) -> str:
+    # TOML reads JSON's strings as they stand, but for characters that are not printed here.
+    return json.dumps(text, ensure_ascii=False)

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import stat
 import subprocess
 import sys
@@ -14,10 +15,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from archiver.simulator import (
     Corpus,
     Fault,
     FaultScript,
+    SimulatedCdr,
     SimulatedRecording,
     Simulator,
     SimulatorThread,
@@ -46,6 +50,18 @@ def recording(ordinal: int, *, account: int = 0, duration_ms: int = 2000, **more
 def recordings(count: int, *, duration_ms: int = 2000) -> list[SimulatedRecording]:
     """So many recordings, shared by the two accounts."""
     return [recording(ordinal, account=ordinal % 2, duration_ms=duration_ms) for ordinal in range(count)]
+
+
+def cdr(row: SimulatedRecording) -> SimulatedCdr:
+    """The call's one leg, which names the recording."""
+    return SimulatedCdr(
+        account_id=row.account_id,
+        cdr_id=f"leg-of-{row.recording_id}",
+        ended_unix_s=row.created_unix_s,
+        billing_s=row.duration_ms // 1000,
+        interaction_id=row.interaction_id,
+        media_recording_id=row.recording_id,
+    )
 
 
 def key(row: SimulatedRecording) -> str:
@@ -127,11 +143,18 @@ class Rig:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("ARCHIVER_")}
         return kept | {"ARCHIVER_PBX__PASSWORD": "simulator"} | more
 
-    def start(self, *arguments: str, env: dict[str, str] | None = None, stdout: int = subprocess.PIPE) -> "Started":
-        """The command, running."""
+    def start(
+        self,
+        *arguments: str,
+        env: dict[str, str] | None = None,
+        stdout: int = subprocess.PIPE,
+        limits: Sequence[str] = (),
+    ) -> "Started":
+        """The command, running; `limits` are options of prlimit."""
+        under = ["prlimit", *limits] if limits else []
         return Started(
             subprocess.Popen(
-                [sys.executable, "-m", "archiver", *arguments],
+                [*under, sys.executable, "-m", "archiver", *arguments],
                 cwd=self.folder,
                 env=self.environment(**(env or {})),
                 stdin=subprocess.DEVNULL,
@@ -141,13 +164,13 @@ class Rig:
             )
         )
 
-    def command(self, *arguments: str, env: dict[str, str] | None = None) -> Said:
+    def command(self, *arguments: str, env: dict[str, str] | None = None, limits: Sequence[str] = ()) -> Said:
         """The command, done."""
-        return self.start(*arguments, env=env).wait()
+        return self.start(*arguments, env=env, limits=limits).wait()
 
-    def run(self, *arguments: str, since: str = SINCE, until: str = UNTIL) -> Said:
+    def run(self, *arguments: str, limits: Sequence[str] = ()) -> Said:
         """`run --json` over the period of the corpus."""
-        return self.command("run", "--since", since, "--until", until, "--json", *arguments)
+        return self.command("run", "--since", SINCE, "--until", UNTIL, "--json", *arguments, limits=limits)
 
     def files(self) -> dict[str, bytes]:
         """Every file of the archive outside `.archiver`, by key."""
@@ -195,15 +218,32 @@ def rig(
     folder: Path,
     rows: Sequence[SimulatedRecording],
     *,
+    cdrs: Sequence[SimulatedCdr] = (),
     faults: Sequence[Fault] = (),
     switches: Switches | None = None,
+    tls: ssl.SSLContext | None = None,
 ) -> Iterator[Rig]:
     """A rig with this corpus; every scripted fault must have been hit at its end."""
     script = FaultScript(faults)
-    simulator = Simulator(Corpus(rows, accounts=ACCOUNTS), faults=script, switches=switches)
+    simulator = Simulator(Corpus(rows, cdrs, accounts=ACCOUNTS), faults=script, switches=switches, tls=tls)
     with SimulatorThread(simulator) as pbx:
         yield Rig(folder, pbx)
         assert not script.unhit()
+
+
+@contextmanager
+def small_file_system(path: Path, size: str) -> Iterator[Path]:
+    """A file system of its own with that many bytes; the test is skipped where mounting is not permitted."""
+    path.mkdir()
+    made = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=False, capture_output=True
+    )
+    if made.returncode != 0:
+        pytest.skip(f"mounting is not permitted here: {made.stderr.decode(errors='replace').strip()}")
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", "-l", str(path)], check=False, capture_output=True)
 
 
 def until(condition: Callable[[], bool], *, seconds: float = DEADLINE_S) -> None:

@@ -314,9 +314,10 @@ def test_nightly_runs_start_at_the_beginning_and_find_what_came_since(tmp_path: 
         for n in range(6)
     ]
     with rig(tmp_path, rows[:4]) as it:
-        it.configure(listing={"begin": time.strftime("%Y-%m-%d", time.gmtime(now - 5 * 86400))})
+        begin = time.strftime("%Y-%m-%d", time.gmtime(now - 5 * 86400))
+        it.configure(listing={"begin": begin})
         said = it.command("run", "--json")
-        assert (said.code, said.json["archived"], said.json["since"]) == (0, 4, None)
+        assert (said.code, said.json["archived"], said.json["since"]) == (0, 4, f"{begin}T00:00:00Z")
         for row in rows[4:]:
             it.pbx.call(lambda row=row: it.pbx.simulator.corpus.add(row))  # type: ignore[misc]
         said = it.command("run", "--json")
@@ -365,7 +366,7 @@ def test_only_the_accounts_that_were_named_are_run(tmp_path: Path) -> None:
         assert_holds_all(it, [row for row in rows if row.account_id == ACCOUNTS[1]])
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 143)])
 def test_a_signal_ends_a_run_in_order_and_the_next_goes_on_from_there_row_60(
     tmp_path: Path, number: signal.Signals, code: int
 ) -> None:

@@ -6,11 +6,11 @@ import random
 import resource
 import subprocess
 from collections import deque
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from archive_rig import small_file_system
 from test_local_store_disks import CALLS, FaultyDisk, ShortDisk
 
 from archiver.errors import (
@@ -188,20 +188,6 @@ def test_a_folder_whose_fsync_failed_stops_the_run_for_good(tmp_path: Path) -> N
         with pytest.raises(StoreDenied, match="dmesg"):
             store.put([new])
     store.close()
-
-
-@contextmanager
-def small_file_system(path: Path, size: str) -> Iterator[Path]:
-    path.mkdir()
-    made = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(path)], check=False, capture_output=True
-    )
-    if made.returncode != 0:
-        pytest.skip(f"mounting is not permitted here: {made.stderr.decode(errors='replace').strip()}")
-    try:
-        yield path
-    finally:
-        subprocess.run(["umount", "-l", str(path)], check=False, capture_output=True)
 
 
 def test_a_really_full_disk_stops_the_run_and_the_next_one_resumes(tmp_path: Path) -> None:

@@ -3,21 +3,17 @@
 import asyncio
 import json
 import tempfile
-from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 
 import pytest
-from archive_rig import ACCOUNTS, conserved, key, media, recording, recordings
+from archive_rig import ACCOUNTS, conserved, recording, recordings
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from in_process import archived, descriptors, files, leftovers, made, source
 
-from archiver.assembly import RunRequest, RunResult, run_archive
 from archiver.ledger.base import Task
 from archiver.pipeline.feed import Budget, Feed
-from archiver.pipeline.tally import Tally
-from archiver.settings import Settings
 from archiver.simulator import (
     Body,
     Corpus,
@@ -27,13 +23,11 @@ from archiver.simulator import (
     Fault,
     FaultScript,
     Frame,
-    SimulatedRecording,
     Simulator,
     Status,
     Switches,
 )
 from archiver.simulator.actions import Action
-from archiver.window import parse_time
 
 FRAMINGS: tuple[Literal["content_length", "chunked", "close", "gzip"], ...] = (
     "content_length",
@@ -42,66 +36,6 @@ FRAMINGS: tuple[Literal["content_length", "chunked", "close", "gzip"], ...] = (
     "gzip",
 )
 SIXTEENTHS = [n / 16 for n in range(16)]
-
-
-class Silent:
-    """Watches nothing."""
-
-    def begin(self, tally: Tally) -> None:
-        pass
-
-    def bytes_came(self, size_bytes: int) -> None:
-        pass
-
-    def settled(self, account_id: str, recording_id: str, status: str, reason: str) -> None:
-        pass
-
-
-def made(base_url: str, root: Path, **transfer: object) -> Settings:
-    """Settings without patience."""
-    return Settings.model_validate(
-        {
-            "pbx": {
-                "base_url": base_url,
-                "username": "archiver",
-                "domain": "example",
-                "password": "simulator",
-                "account_ids": list(ACCOUNTS),
-                "max_retries": transfer.pop("max_retries", 0),
-                "retry_wait_s": 0,
-                "page_size": transfer.pop("page_size", 1000),
-            },
-            "transfer": {"requests_per_s": 0} | transfer,
-            "archive": {"durable": False},
-            "store": {"local": {"root": str(root)}},
-        }
-    )
-
-
-async def archived(settings: Settings) -> RunResult:
-    """One run over the corpus's days."""
-    now = datetime.now(UTC)
-    period = [parse_time(text, now=now, timezone=UTC) for text in ("2024-05-06", "2024-05-08")]
-    request = RunRequest(since=period[0], until=period[1])
-    return await run_archive(settings, request, stop=asyncio.Event(), watcher=Silent())
-
-
-def files(root: Path) -> dict[str, bytes]:
-    """The recordings under the root."""
-    found = (path for path in root.rglob("*.mp3") if ".archiver" not in path.parts)
-    return {path.relative_to(root).as_posix(): path.read_bytes() for path in found}
-
-
-def leftovers(root: Path) -> list[Path]:
-    return [path for path in (root / ".archiver" / "tmp").rglob("*") if path.is_file()]
-
-
-def descriptors() -> int:
-    return len(list(Path("/proc/self/fd").iterdir()))
-
-
-def source(rows: Sequence[SimulatedRecording]) -> dict[str, bytes]:
-    return {key(row): media(row) for row in rows}
 
 
 @pytest.mark.parametrize("framing", FRAMINGS)

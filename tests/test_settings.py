@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-import archiver.bandwidth as values
+import archiver.setting_checks as values
 from archiver import settings as module
 from archiver.bandwidth import Bandwidth, parse_size
 from archiver.errors import ExitCode, SettingsError

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from archiver.window import MAX_QUERY, Window, listing_windows, parse_time
+from archiver.window import MAX_QUERY, Window, listing_windows, may_hide_calls, parse_time
 
 NOW = datetime(2026, 11, 23, 12, 30, 15, tzinfo=UTC)
 SECONDS = st.integers(0, 100 * 365 * 86400).map(lambda s: datetime(1980, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
@@ -200,3 +200,24 @@ def test_any_text_is_an_aware_whole_second_or_a_sentence_about_what_is_allowed(t
     else:
         assert found.tzinfo is UTC
         assert found.microsecond == 0
+
+
+@pytest.mark.parametrize(
+    ("since", "cut", "hides"),
+    [
+        ("2024-05-31T00:00", "2024-06-01T00:00", True),
+        ("2024-05-31T00:00", "2024-05-31T10:00", True),  # where it is June already, fourteen hours ahead
+        ("2024-05-30T00:00", "2024-05-31T09:59", False),
+        ("2024-05-31T00:00", "2024-06-01T19:59", True),  # six hours after the month began, fourteen hours behind
+        ("2024-05-31T00:00", "2024-06-01T20:00", False),
+        ("2024-06-01T14:00", "2024-06-01T15:00", False),  # the window itself touches one month only, everywhere
+        ("2024-06-10T00:00", "2024-06-12T00:00", False),
+        ("2024-12-31T12:00", "2025-01-01T03:00", True),
+    ],
+)
+def test_a_part_hides_calls_only_when_a_months_edge_lies_less_than_a_call_before_it(
+    since: str, cut: str, hides: bool
+) -> None:
+    start, at = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (since, cut))
+    assert may_hide_calls(Window(start, at + timedelta(days=1)), at) is hides
+    assert not may_hide_calls(Window(at, at + timedelta(days=1)), at)

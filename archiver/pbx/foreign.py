@@ -3,6 +3,7 @@
 Their exceptions carry request headers, the token among them (aiohttp issue 8402), so ours are raised `from None`.
 """
 
+import os
 import re
 import ssl
 from collections.abc import Mapping
@@ -46,8 +47,18 @@ def ours(error: Exception) -> PbxError:
     if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError):
         return PbxUnreachable("TLS with the PBX failed: does pbx.base_url name the HTTPS port?")
     if isinstance(error, aiohttp.ClientConnectionError | OSError):
-        return PbxUnreachable(f"no connection to the PBX, or it was lost ({type(error).__name__})")
-    return BadAnswer(f"the PBX's answer is no proper HTTP ({type(error).__name__})")
+        return PbxUnreachable(_disconnected(error))
+    return BadAnswer("the PBX's answer is no proper HTTP")
+
+
+def _disconnected(error: Exception) -> str:
+    """What happened to the connection, in the words of the operating system or the resolver."""
+    number, text = (error.errno, error.strerror) if isinstance(error, OSError) else (None, None)
+    # Event loops word the same errno differently; a resolver's numbers are negative, and only its text speaks.
+    reason = os.strerror(number) if number is not None and number > 0 else text or "it was closed without an answer"
+    if isinstance(error, aiohttp.ClientConnectorError):
+        return f"no connection to the PBX: {reason}"
+    return f"the connection to the PBX was lost: {reason}"
 
 
 class Translated:

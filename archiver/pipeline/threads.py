@@ -90,9 +90,12 @@ class Threads:
         try:
             while self._waiting:
                 pieces = [self._waiting.popleft() for _ in range(min(self._together, len(self._waiting)))]
-                outcomes = await _hop([piece.work for piece in pieces], executor=self._pool)
-                for piece, (value, error) in zip(pieces, outcomes, strict=True):
-                    piece.land(value, error)
+                try:
+                    outcomes = await _hop([piece.work for piece in pieces], executor=self._pool)
+                except Exception as error:  # noqa: BLE001 - no thread could be had: those who wait must hear of it
+                    outcomes = [(None, error)] * len(pieces)
+                for piece, (value, failure) in zip(pieces, outcomes, strict=True):
+                    piece.land(value, failure)
         finally:
             self._idle += 1
 

@@ -103,8 +103,8 @@ class _Stream:
             due_at = self._begun_at + self.sent_bytes / self._bytes_per_s
             await asyncio.sleep(due_at - asyncio.get_running_loop().time())
         await self._wire.write(b"%x\r\n%b\r\n" % (len(part), part) if self._chunked else part)
-        if self.bend.drip_bytes:
-            await asyncio.sleep(self.bend.drip_interval_s)
+        # At least one round of the loop: a body without an end must not keep everybody else from theirs.
+        await asyncio.sleep(self.bend.drip_interval_s if self.bend.drip_bytes else 0)
 
     async def _ends_here(self) -> bool:
         if self.sent_bytes == self.stall_at:

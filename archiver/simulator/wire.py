@@ -141,7 +141,8 @@ class Wire(asyncio.Protocol):
         Raises:
             WireClosed: the client is gone.
         """
-        if self.is_closed:
+        # A transport whose send failed says so at once, and tells its protocol only in the loop's next round.
+        if self.is_closed or self._transport.is_closing():
             raise WireClosed
         self._transport.write(data)
         if self._writable is not None:
