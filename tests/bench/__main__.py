@@ -42,7 +42,7 @@ class Bench:
         chosen = self.chosen
         scaled = workload.scaled(chosen.scale)
         say(f"{scaled.name}: {scaled.count} recordings; makes the corpus unless it is there")
-        corpus = frozen(scaled, chosen.work, page_size=chosen.page_size, digest=not chosen.without_digest)
+        corpus = frozen(scaled, chosen.work, page_size=chosen.page_size, digest=chosen.with_digest)
         with serving(corpus, self.nginx) as pbx:
             pbx.walk("http")
             pbx.walk("https")
@@ -98,7 +98,7 @@ class Bench:
                         ours.append(self.note("curl", "archiver", contest, contest.archive()))
                         theirs.append(self.note("curl", "curl", contest, contest.curl()))
                     rows.append(pair_row(self.called(contest), contest.scheme, ours, theirs))
-        digest = "none in the metadata" if self.chosen.without_digest else "MD5 compared with the metadata"
+        digest = "MD5 compared with the metadata" if self.chosen.with_digest else "no digest in the metadata"
         about = (
             f"Medians of {self.chosen.pairs} alternating pairs. The archiver lists, fetches, checks (length, framing, "
             f"audio, SHA-256; {digest}), writes sidecars and the ledger, `durable = false`, concurrency 32; "
@@ -191,9 +191,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=5, help="how often each contender runs")
     parser.add_argument("--scale", type=float, default=1.0, help="shrinks the number of recordings, for a quick look")
     parser.add_argument("--page-size", type=int, default=1000, help="rows a page")
-    parser.add_argument(
-        "--without-digest", action="store_true", help="metadata without MD5, as the vendor's page has it"
-    )
+    parser.add_argument("--with-digest", action="store_true", help="metadata with an MD5; the vendor's page has none")
     parser.add_argument(
         "--work", type=Path, default=Path("/tmp/archiver-bench"), help="corpora (kept), target, raw results"
     )
