@@ -1,4 +1,4 @@
-"""Blocking work in a pool of our own: many small pieces to a hop, and never abandoned half way.
+"""Blocking work in a pool of our own: many pieces to a hop, and none abandoned half way.
 
 A cancelled coroutine waits until its thread is out, since a file that is deleted or closed under a running write could
 be anybody's by then (pitfalls P21 and P22). aiofiles carries the hop.
@@ -6,7 +6,7 @@ be anybody's by then (pitfalls P21 and P22). aiofiles carries the hop.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
@@ -41,12 +41,14 @@ class _Piece:
             self.result.set_exception(error)
 
 
+_Finished = list[tuple[_Piece, Any, BaseException | None]]
+
+
 class Threads:
     """A named pool of `count` threads for blocking calls; an async context manager that waits for them on the way out.
 
-    Up to `together` calls that wait at the same moment go in one hop, one after another, and end together. Short calls
-    gain much by it (a hop costs the event loop more than a small file costs the disk), calls that wait for the disk
-    should go alone.
+    A thread goes on with whatever waits, without a turn of the event loop in between, and tells the loop of `together`
+    finished calls at once: short calls gain much by it, since each word to the loop costs more than a small file does.
     """
 
     def __init__(self, count: int, name: str, *, together: int = 1) -> None:
@@ -87,22 +89,39 @@ class Threads:
             raise
 
     async def _carry(self) -> None:
+        """Keep one thread at work while anything waits."""
+        loop = asyncio.get_running_loop()
         try:
             while self._waiting:
-                pieces = [self._waiting.popleft() for _ in range(min(self._together, len(self._waiting)))]
                 try:
-                    outcomes = await _hop([piece.work for piece in pieces], executor=self._pool)
+                    await _hop(self._waiting, self._together, loop, executor=self._pool)
                 except Exception as error:  # noqa: BLE001 - no thread could be had: those who wait must hear of it
-                    outcomes = [(None, error)] * len(pieces)
-                for piece, (value, failure) in zip(pieces, outcomes, strict=True):
-                    piece.land(value, failure)
+                    while self._waiting:
+                        self._waiting.popleft().land(None, error)
         finally:
             self._idle += 1
 
 
 @aiofiles.os.wrap
-def _hop(pieces: Sequence[Callable[[], Any]]) -> list[tuple[Any, BaseException | None]]:
-    return [_outcome(work) for work in pieces]
+def _hop(waiting: "deque[_Piece]", together: int, loop: asyncio.AbstractEventLoop) -> None:
+    """Work on what waits until nothing does; several threads may share `waiting`, whose ends are safe."""
+    finished: _Finished = []
+    try:
+        while True:
+            piece = waiting.popleft()
+            finished.append((piece, *_outcome(piece.work)))
+            if len(finished) >= together or not waiting:
+                loop.call_soon_threadsafe(_land, finished)
+                finished = []
+    except IndexError:
+        # Another thread was faster.
+        if finished:
+            loop.call_soon_threadsafe(_land, finished)
+
+
+def _land(finished: _Finished) -> None:
+    for piece, value, error in finished:
+        piece.land(value, error)
 
 
 def _outcome(work: Callable[[], Any]) -> tuple[Any, BaseException | None]:

@@ -8,6 +8,7 @@ from archiver.recording import Fixity
 from archiver.stores.disk import READ_BYTES
 from archiver.stores.temporaries import Temporaries, TemporaryFile
 
+_JOINED_BYTES = 128 * 1024
 HEAD_BYTES = 64 * 1024
 """How much of a body's beginning is remembered for looking at its format."""
 
@@ -99,15 +100,16 @@ class Spool:
             StoreFull, StoreDenied, StoreUnavailable: discard the spool; nothing of it remains.
         """
         self._check_open()
-        batch = b"".join(chunks)
-        room = len(batch) if self._limit_bytes is None else self._limit_bytes - self._size_bytes
-        batch = batch[: max(room, 0)]
-        if batch:
-            self._sha256.update(batch)
-            if self._md5 is not None:
-                self._md5.update(batch)
-            self._size_bytes += len(batch)
-            self._keep(batch)
+        # Small pieces are cheaper together, large ones as they are.
+        for piece in [b"".join(chunks)] if sum(map(len, chunks)) <= _JOINED_BYTES else chunks:
+            room = len(piece) if self._limit_bytes is None else self._limit_bytes - self._size_bytes
+            batch = piece[: max(room, 0)]
+            if batch:
+                self._sha256.update(batch)
+                if self._md5 is not None:
+                    self._md5.update(batch)
+                self._size_bytes += len(batch)
+                self._keep(batch)
         return self._limit_bytes is None or self._size_bytes < self._limit_bytes
 
     def finish(self) -> SpooledMedia:
