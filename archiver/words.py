@@ -5,16 +5,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from archiver.demo import DemoResult
-from archiver.reports.plan import PlanReport
-from archiver.reports.run_report import RunReport
-from archiver.reports.status import StatusReport
+if TYPE_CHECKING:
+    # For their shape only: a command loads what it needs and nothing else.
+    from archiver.demo import DemoResult
+    from archiver.reports.plan import PlanReport
+    from archiver.reports.run_report import RunReport
+    from archiver.reports.status import StatusReport
 
 _SHOWN_PROBLEMS = 20
 
 
-def run_words(report: RunReport) -> str:
+def run_words(report: "RunReport") -> str:
     """The run report."""
     done = report.archived + report.already_archived
     lines = [
@@ -47,7 +50,7 @@ def run_words(report: RunReport) -> str:
     return "\n".join(lines)
 
 
-def demo_words(found: DemoResult, root: str) -> str:
+def demo_words(found: "DemoResult", root: str) -> str:
     """The demo's summary."""
     report, verified = found.run.report, found.verified
     good = not verified.findings and report.outcome == "complete"
@@ -108,7 +111,7 @@ def simulator_words(pbx: SimulatorAccess, root: Path) -> str:
     return "\n".join(lines)
 
 
-def status_words(report: StatusReport) -> str:
+def status_words(report: "StatusReport") -> str:
     """The status."""
     lines = []
     for account in report.accounts:
@@ -133,7 +136,7 @@ def status_words(report: StatusReport) -> str:
     return "\n".join(lines)
 
 
-def plan_words(report: PlanReport) -> str:
+def plan_words(report: "PlanReport") -> str:
     """The plan."""
     lines = [f"{'month':<10}{'recordings':>12}{'bytes':>12}{'audio hours':>14}"]
     for month, volume in [*report.months.items(), ("total", report.total)]:
