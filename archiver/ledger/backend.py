@@ -12,8 +12,8 @@ from archiver.errors import LedgerError
 _T = TypeVar("_T")
 # Databases bound how many values one statement takes; 999 is the lowest bound among the SQLites in use.
 _MOST_VALUES = 500
-# SQLite takes 32,766 values since 3.32, PostgreSQL 65,535.
-_MOST_IN_ONE_INSERT = 30_000
+# Few lengths, since the driver keeps each statement it has compiled, and large ones are megabytes.
+_ROWS_OF_AN_INSERT = (256, 64, 16, 4, 1)
 
 
 class Backend(Protocol):
@@ -77,11 +77,12 @@ def insert_rows(connection: Connection, table: Table, columns: Sequence[str], ro
     names = ", ".join(quote.quote(name) for name in columns)
     mark = "?" if connection.dialect.paramstyle == "qmark" else "%s"
     one = f"({', '.join([mark] * len(columns))})"
-    most = _MOST_IN_ONE_INSERT // len(columns)
-    for start in range(0, len(rows), most):
-        portion = rows[start : start + most]
-        statement = f"INSERT INTO {quote.format_table(table)} ({names}) VALUES {', '.join([one] * len(portion))}"  # noqa: S608 - our own names and marks
-        connection.exec_driver_sql(statement, tuple(chain.from_iterable(portion)))
+    start = 0
+    for count in _ROWS_OF_AN_INSERT:
+        statement = f"INSERT INTO {quote.format_table(table)} ({names}) VALUES {', '.join([one] * count)}"  # noqa: S608 - our own names and marks
+        while len(rows) - start >= count:
+            connection.exec_driver_sql(statement, tuple(chain.from_iterable(rows[start : start + count])))
+            start += count
 
 
 def portions(values: Sequence[_T]) -> Iterator[Sequence[_T]]:

@@ -19,8 +19,8 @@ from archiver.errors import LedgerError
 from archiver.ledger.complaints import explain
 
 _FULL = 2
-# The inner pages of ten million entries' indexes.
-_CACHE_KIB = 32 * 1024
+# The inner pages of the indexes; the leaves stay in the page cache of the system, which all may use.
+_CACHE_KIB = 8 * 1024
 # 16 MiB of log instead of 4: a page of a thousand new rows with their metadata fills two.
 _LOG_PAGES = 4096
 _TIDYING_MS = 1000
