@@ -22,8 +22,10 @@
     │   ├── ObjectNotFound       5  permanent
     │   ├── ObjectDiffers        5  permanent  the key is taken by other bytes
     │   ├── InvalidKey           5  permanent
+    │   ├── StoreRefused         5  permanent  the store will not take, or not give, this one object
     │   ├── StoreMismatch        5  retryable  what arrived in the store is not what was sent
     │   ├── StoreUnavailable     5  retryable
+    │   │   └── StoreBusy        5  retryable  the store asks for fewer requests
     │   ├── StoreDenied          5  fatal      permission, read-only
     │   └── StoreFull            5  fatal
     ├── LedgerError              5  fatal      the ledger can't answer; unknown is not absent
@@ -233,6 +235,13 @@ class InvalidKey(StoreError):
     severity = Severity.PERMANENT
 
 
+class StoreRefused(StoreError):
+    """The store refuses just this object: too large, or in cold storage; a repetition would not change that."""
+
+    code = "store_refused"
+    severity = Severity.PERMANENT
+
+
 class StoreMismatch(StoreError):
     """What arrived in the store is not what was sent; nothing visible remains."""
 
@@ -245,6 +254,12 @@ class StoreUnavailable(StoreError):
 
     code = "store_unavailable"
     severity = Severity.RETRYABLE
+
+
+class StoreBusy(StoreUnavailable):
+    """The store asks for fewer requests."""
+
+    code = "store_busy"
 
 
 class StoreDenied(StoreError):

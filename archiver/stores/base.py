@@ -26,12 +26,26 @@ class Media(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an object came from, for stores that keep metadata or locks beside it.
+
+    `dated_at` is the call's date, from which retention counts (aware, or None where nobody knows it).
+    """
+
+    account_id: str
+    recording_id: str
+    run_id: str
+    dated_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
 class NewObject:
-    """One object to put: its key, its media, and the MIME type for stores that keep one."""
+    """One object to put: its key, its media, and the MIME type and the origin for stores that keep them."""
 
     key: str
     media: Media
     content_type: str
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True)
