@@ -6,6 +6,8 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import s3_kinds
+
 from archiver.recording import Fixity
 from archiver.stores.base import NewObject, Store
 from archiver.stores.local import LocalStore
@@ -79,5 +81,6 @@ def _local_fast(root: Path) -> AbstractContextManager[Store]:
 KINDS: dict[str, Callable[[Path], AbstractContextManager[Store]]] = {
     "local-durable": _local_durable,
     "local": _local_fast,
+    **s3_kinds.KINDS,
 }
 """By name: a store that is open for as long as the context lasts, given an empty folder; `prepare` is the caller's."""
