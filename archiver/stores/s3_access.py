@@ -58,7 +58,7 @@ class Attributes:
             "StorageClass": self.storage_class,
             "ServerSideEncryption": self.encryption or ("aws:kms" if self.kms_key_id else ""),
             "SSEKMSKeyId": self.kms_key_id,
-            "Tagging": urlencode(self.tags),
+            "Tagging": urlencode(self.tags, quote_via=quote),
         }
         return {name: value for name, value in given.items() if value}
 

@@ -108,8 +108,9 @@ def status_of(error: boto.ClientError) -> int:
 
 def store_error(error: Exception, doing: Doing, *, skew_s: float | None = None) -> StoreError:
     """One of ours for one of boto3's; `skew_s` is how far this machine's clock is ahead of the server's, if known."""
-    if isinstance(error, StoreError):
-        return error
+    inner = getattr(error, "kwargs", {}).get("error")
+    if isinstance(inner, StoreError):  # raised by the body while botocore read it
+        return inner
     if isinstance(error, boto.ClientError):
         return _refusal(error, doing, skew_s)
     return _failure(error, doing)
@@ -168,8 +169,8 @@ _CREDENTIAL_ERRORS = (
     boto.InfiniteLoopConfigError,
     boto.RefreshWithMFAUnsupportedError,
 )
-# HTTPClientError is the base of connection errors, timeouts and broken streams.
-_PASSING = (boto.HTTPClientError, boto.IncompleteReadError, boto.MetadataRetrievalError, OSError)
+# The first two are the bases of connection errors, timeouts and broken streams.
+_PASSING = (boto.HTTPClientError, boto.ConnectionError, boto.IncompleteReadError, boto.MetadataRetrievalError, OSError)
 
 
 def _part(error: boto.ClientError, name: str) -> Mapping[str, Any]:

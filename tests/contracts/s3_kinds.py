@@ -47,9 +47,13 @@ def admin(endpoint_url: str) -> Any:
         return session.client("s3", endpoint_url=endpoint_url, config=config)
 
 
-@cache
 def bucket(server: str, *, locked: bool = False) -> S3Access:
     """A bucket on a server, for all tests of the session; each takes a prefix of its own."""
+    return _bucket(server, locked)
+
+
+@cache
+def _bucket(server: str, locked: bool) -> S3Access:
     name, url = "locked" if locked else "plain", SERVERS[server]().endpoint_url
     admin(url).create_bucket(Bucket=name, ObjectLockEnabledForBucket=locked)
     return S3Access(name, region="us-east-1", endpoint_url=url)
