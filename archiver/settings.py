@@ -141,6 +141,11 @@ class S3StoreSettings(_Section):
     retention_days: _Int = _whole(0, 0, 36_500)
     storage_class: _Line = ""
     kms_key_id: _Line = ""
+    encryption: Literal["", "AES256", "aws:kms"] = ""
+    legal_hold: bool = False
+    tags: _Line = ""
+    addressing: Literal["auto", "path", "virtual"] = "auto"
+    checksum: Literal["sha256", "md5"] = "sha256"
 
 
 class StoreSettings(_Section):
