@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from s3_kinds import LOCKED, admin, bucket, opened, prefixed
+from s3_proxy import Fault, proxied, refuse
 from s3_servers import SERVERS
 from stores import Bytes, fixity, new
 
@@ -62,6 +63,9 @@ def test_what_a_store_can_do_is_found_out_before_the_first_upload(server: str, l
         assert store.abilities == Abilities()
         store.prepare()
         assert store.abilities == ABILITIES[server, locked]
+    with opened(prefixed(bucket(server, locked=locked), tmp_path), LOCKED if locked else None) as store:
+        store.prepare()
+        assert store.find_out() == ABILITIES[server, locked]
 
 
 @every_server
@@ -72,10 +76,52 @@ def test_the_next_run_finds_the_same_and_the_bucket_keeps_one_probe_for_each_way
     for attributes in (Attributes(), Attributes(), Attributes(checksum="md5")):
         with opened(access, attributes) as store:
             store.prepare()
-            assert store.abilities.conditional_writes == ABILITIES[server, False].conditional_writes
+            assert store.find_out().conditional_writes == ABILITIES[server, False].conditional_writes
             assert list(store.list()) == []
     listed = admin(access.endpoint_url).list_objects_v2(Bucket=access.bucket, Prefix=access.path(""))
     assert [found["Key"].split("/")[1] for found in listed["Contents"]] == [".archiver"] * 2
+
+
+def test_a_run_without_anything_to_put_writes_nothing_once_the_probe_is_there(tmp_path: Path) -> None:
+    access = prefixed(bucket("moto"), tmp_path)
+    with proxied(behind=access.endpoint_url) as proxy:
+        for puts in (2, 0):
+            proxy.requests.clear()
+            with opened(prefixed(access, tmp_path, endpoint_url=proxy.endpoint_url)) as store:
+                store.prepare()
+                assert list(store.list()) == []
+            assert proxy.count("PUT") == puts
+
+
+def test_a_policy_that_wants_every_write_under_a_condition_is_content(tmp_path: Path) -> None:
+    access = prefixed(bucket("moto"), tmp_path)
+    with (
+        proxied(behind=access.endpoint_url) as proxy,
+        opened(prefixed(access, tmp_path, endpoint_url=proxy.endpoint_url)) as store,
+    ):
+        store.prepare()
+        store.put([new(KEY, BODY)])
+        examine(store.connection, Attributes(), now=utc_now)
+        writes = [request for request in proxy.requests if request.method == "PUT"]
+        assert writes
+        assert all(request.headers.get("If-None-Match") == "*" for request in writes)
+
+
+def test_a_store_that_refuses_to_know_the_condition_is_written_to_without_it(tmp_path: Path) -> None:
+    access = prefixed(bucket("rclone"), tmp_path)
+
+    def unknown(request: Any, forward: Any) -> Any:
+        conditional = "If-None-Match" in request.headers
+        return refuse(501, "NotImplemented")(request, forward) if conditional else forward(request)
+
+    with (
+        proxied(Fault(unknown, times=999), behind=access.endpoint_url) as proxy,
+        opened(prefixed(access, tmp_path, endpoint_url=proxy.endpoint_url)) as store,
+    ):
+        store.prepare()
+        assert not store.abilities.conditional_writes
+        store.put([new(KEY, BODY)])
+        assert b"".join(store.open(KEY)) == BODY
 
 
 @every_server
@@ -356,8 +402,6 @@ def test_a_head_tells_the_digest_where_the_store_keeps_it(tmp_path: Path) -> Non
 
 @every_server
 def test_what_goes_over_the_wire_has_both_digests_and_no_trailer(server: str, tmp_path: Path) -> None:
-    from s3_proxy import proxied
-
     access = prefixed(bucket(server), tmp_path)
     with (
         proxied(behind=access.endpoint_url) as proxy,

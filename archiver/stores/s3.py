@@ -1,5 +1,6 @@
 """The store on S3 and what speaks like it: one bucket, whole objects, never overwritten, locked with the write."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -12,7 +13,7 @@ from archiver.stores.s3_connection import Refused, S3Connection
 from archiver.stores.s3_errors import ABSENT
 from archiver.stores.s3_gate import KeyLocks
 from archiver.stores.s3_heads import Abilities, listed, look, object_head
-from archiver.stores.s3_probing import check_bucket, check_lock_setup, find_abilities
+from archiver.stores.s3_probing import check_bucket, check_lock_setup, find_abilities, stands
 from archiver.stores.s3_writing import Writer
 
 MEMORY_BYTES = 16 << 20
@@ -28,9 +29,9 @@ class S3Store:
     """Keeps objects in a bucket under a prefix. Keeps the promise of `base.Store`, with three differences.
 
     A failed write leaves the key absent or whole, but an object that the store itself spoiled stays to be seen, as a
-    writer may not delete. Where the store has no conditional writes (`abilities`, known after `prepare`), a key is asked
-    for before it is written: that holds for one process, which the archive's lock sees to. And `delete` needs a permission
-    that the archiver's own role should not have; in a bucket with versions it leaves them.
+    writer may not delete. Where the store has no conditional writes (`abilities`), a key is asked for before it is
+    written: that holds for one process, which the archive's lock sees to. And `delete` needs a permission that the
+    archiver's own role should not have; in a bucket with versions it leaves them.
     """
 
     def __init__(
@@ -42,6 +43,8 @@ class S3Store:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.connection = connection
+        self._finding_out = threading.Lock()
+        self._found_out = False
         self._writer = Writer(
             self.connection,
             attributes or Attributes(),
@@ -53,7 +56,7 @@ class S3Store:
 
     @property
     def abilities(self) -> Abilities:
-        """What the store was seen to do; nothing before `prepare`."""
+        """What the store was seen to do; nothing before `find_out`."""
         return self._writer.abilities
 
     @property
@@ -66,12 +69,28 @@ class S3Store:
         check_bucket(self.connection)
         if self._writer.attributes.lock.wanted:
             check_lock_setup(self.connection)
-        self._writer = replace(self._writer, abilities=find_abilities(self._writer))
+        # A run that has nothing to put writes nothing either, once the probe of an earlier one is there.
+        if not stands(self._writer):
+            self.find_out()
+
+    def find_out(self) -> Abilities:
+        """What the store can do, tried out once: in the first `prepare` of these settings, else before the first put.
+
+        Raises:
+            StoreDenied, StoreUnavailable, StoreMismatch, StoreFull.
+        """
+        with self._finding_out:
+            if not self._found_out:
+                self._writer = replace(self._writer, abilities=find_abilities(self._writer))
+                self._found_out = True
+        return self.abilities
 
     def put(self, objects: Sequence[NewObject]) -> Sequence[StoredObject]:
         """See `Store.put`; each object goes on its own, in order."""
         for new in objects:
             check_key(new.key)
+        if objects and not self._found_out:
+            self.find_out()
         return [self._writer.put(new) for new in objects]
 
     def head(self, key: str) -> ObjectHead | None:

@@ -9,7 +9,8 @@ from typing import Literal
 
 from archiver.errors import StoreError, StoreMismatch
 from archiver.stores.s3_access import Attributes
-from archiver.stores.s3_connection import S3Connection
+from archiver.stores.s3_connection import Refused, S3Connection
+from archiver.stores.s3_errors import TAKEN
 from archiver.stores.s3_gate import KeyLocks
 from archiver.stores.s3_heads import Abilities, look
 from archiver.stores.s3_lock import described
@@ -93,11 +94,14 @@ def _conditional(writer: Writer, _: Probe) -> Check:
 
 def _digests(writer: Writer, probe: Probe) -> Check:
     """Send bytes under a wrong MD5; who takes them would take bytes that changed on the way."""
+    params = writer.attributes.params() | probe.lock.params()
+    if writer.abilities.conditional_writes:
+        params["IfNoneMatch"] = "*"
     try:
-        params = writer.attributes.params() | probe.lock.params()
-        writer.connection.call(
-            "put_object", f"{probe.new.key}-md5", Body=probe.body.data, ContentMD5=_WRONG_MD5, **params
-        )
+        key = f"{probe.new.key}-md5"
+        writer.connection.call("put_object", key, seen=TAKEN, Body=probe.body.data, ContentMD5=_WRONG_MD5, **params)
+    except Refused:
+        pass  # they were taken the last time
     except StoreMismatch:
         return Check("digests", "ok", "bytes that do not fit their MD5 were refused")
     advice = "sizes and ETags are compared after each write; run `archiver verify` often"
