@@ -4,7 +4,7 @@ The folder is there with every store: the ledger, the lock, temporary files and 
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,11 +23,15 @@ COMPLIANCE_FLAG = "--i-understand-compliance-is-final"
 
 @dataclass(frozen=True, slots=True)
 class Destination:
-    """An open store and the local folder beside it; `remote` when the store waits for a network and not for a disk."""
+    """An open store and the local folder beside it; `remote` when the store waits for a network and not for a disk.
+
+    After `give_up` a remote store asks for nothing more, retries included.
+    """
 
     store: Store
     folder: ArchiveFolder
     remote: bool
+    give_up: Callable[[], None] = lambda: None
 
     async def prepare(self) -> None:
         """Make both ready for a run; the archive's lock must be held.
@@ -38,6 +42,15 @@ class Destination:
         if self.remote:
             self.folder.prepare()
         await asyncio.to_thread(self.store.prepare)
+
+    async def give_up_late(self, stop: asyncio.Event, grace_s: float) -> None:
+        """Once a stop was asked for and the grace is over, hold no thread for a store that doesn't answer.
+
+        Never ends otherwise: for a task that is cancelled with the run.
+        """
+        await stop.wait()
+        await asyncio.sleep(grace_s)
+        self.give_up()
 
     def close(self) -> None:
         """Give everything back."""
@@ -65,11 +78,12 @@ def open_destination(settings: Settings, *, durable: bool, make: bool = True) ->
     try:
         # What uploads hold in memory stays within the same budget, however many go on at once.
         memory_bytes = min(MEMORY_BYTES, settings.transfer.memory // threads)
-        store = S3Store(S3Connection(access_of(settings.store.s3, threads)), attributes, memory_bytes=memory_bytes)
+        connection = S3Connection(access_of(settings.store.s3, threads))
+        store = S3Store(connection, attributes, memory_bytes=memory_bytes)
     except BaseException:
         folder.close()
         raise
-    return Destination(store, folder, remote=True)
+    return Destination(store, folder, remote=True, give_up=connection.give_up)
 
 
 def access_of(s3: S3StoreSettings, threads: int) -> S3Access:
@@ -81,6 +95,8 @@ def access_of(s3: S3StoreSettings, threads: int) -> S3Access:
         endpoint_url=s3.endpoint_url,
         addressing=s3.addressing,
         threads=threads,
+        connect_timeout_s=s3.connect_timeout_s,
+        read_timeout_s=s3.read_timeout_s,
     )
 
 

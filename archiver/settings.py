@@ -146,6 +146,8 @@ class S3StoreSettings(_Section):
     tags: _Line = ""
     addressing: Literal["auto", "path", "virtual"] = "auto"
     checksum: Literal["sha256", "md5"] = "sha256"
+    connect_timeout_s: _Float = _seconds(10, 0.1, 600)
+    read_timeout_s: _Float = _seconds(60, 0.1, 3600)
 
 
 class StoreSettings(_Section):

@@ -7,6 +7,7 @@ that was never hit fails the test. Without a server behind it every request must
 import http.client
 import socket
 import struct
+import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -107,7 +108,7 @@ class Proxy:
         class Handler(_Handler):
             answer = staticmethod(proxy._answer)
 
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._server = _Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
         self.endpoint_url = f"http://127.0.0.1:{self._server.server_address[1]}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
@@ -160,6 +161,13 @@ def proxied(*faults: Fault, behind: str = "") -> Iterator[Proxy]:
         proxy.close()
     missed = [fault for fault in faults if not fault.hits]
     assert not missed, f"never hit: {missed}"
+
+
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that left is no news."""
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -359,6 +360,26 @@ def test_nobody_listening_is_told_in_words(tmp_path: Path) -> None:
     access = S3Access("plain", region="us-east-1", endpoint_url="http://127.0.0.1:9", attempts=1, connect_timeout_s=1)
     with opened(access) as store, pytest.raises(StoreUnavailable, match=r"store\.s3\.endpoint_url"):
         store.prepare()
+
+
+def test_60_a_thread_that_waits_for_a_silent_store_comes_back_soon_after_the_run_gives_up(tmp_path: Path) -> None:
+    hush = threading.Event()
+
+    def wait(request: Any, forward: Any) -> Any:
+        hush.wait(20)
+        return forward(request)
+
+    fault = Fault(wait, path=KEY_OF_IT, times=99)
+    with behind("moto", tmp_path, fault, attempts=5, read_timeout_s=1.0) as (store, proxy):
+        with ThreadPoolExecutor(1) as pool:
+            putting = pool.submit(store.put, [new(KEY_OF_IT, BODY)])
+            while not proxy.count("PUT"):
+                time.sleep(0.01)
+            store.connection.give_up()
+            with pytest.raises(StoreUnavailable, match="the run ends"):
+                putting.result(10)
+        assert proxy.count("PUT") == 1
+        hush.set()
 
 
 def test_silence_ends_with_the_timeout(tmp_path: Path) -> None:
