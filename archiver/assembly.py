@@ -12,6 +12,7 @@ from typing import Protocol
 
 import msgspec
 
+from archiver.destination import Destination, accept_compliance, open_destination
 from archiver.errors import SettingsError
 from archiver.keys import KeyTemplate
 from archiver.ledger.base import Ledger
@@ -32,8 +33,6 @@ from archiver.reports.plan import Planner, PlanReport, Rates
 from archiver.reports.run_report import RunReport, outcome, run_report
 from archiver.reports.status import StatusReport, empty_account, status_report
 from archiver.settings import Settings
-from archiver.stores.archive_folder import ArchiveFolder
-from archiver.stores.local import LocalStore
 from archiver.stores.lock import ArchiveLock
 from archiver.stores.quarantine import Quarantine
 from archiver.stores.spool import Spool
@@ -74,6 +73,7 @@ class RunRequest:
     until: datetime | None = None
     account_ids: tuple[str, ...] = ()
     retry_missing: bool = False
+    compliance_accepted: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,6 @@ def refuse_what_is_not_built(settings: Settings) -> None:
         SettingsError: naming the key.
     """
     later = {
-        "archive.store = 's3' (only 'local')": settings.archive.store == "s3",
         "transfer.processes > 1 (only 1)": settings.transfer.processes > 1,
         "cluster.scheduler (only '')": bool(settings.cluster.scheduler),
         "ledger.url = 'postgresql://…' (only '' or sqlite)": settings.ledger_url().startswith("postgresql"),
@@ -203,11 +202,14 @@ async def run_archive(
     reach = access(settings)
     run_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
-        store = LocalStore(settings.store.local.root, durable=settings.archive.durable)
-        stack.callback(store.close)
-        lock = ArchiveLock(store.folder, run_id=run_id, started_at=started_at)
+        destination = open_destination(settings, durable=settings.archive.durable)
+        stack.callback(destination.close)
+        lock = ArchiveLock(destination.folder, run_id=run_id, started_at=started_at)
         stack.callback(lock.close)
-        store.prepare()
+        accept_compliance(settings, accepted=request.compliance_accepted)
+        await destination.prepare()
+        giving_up = asyncio.create_task(destination.give_up_late(stop, settings.transfer.grace_s))
+        stack.callback(giving_up.cancel)
         ledger = await open_ledger(settings.ledger_url())
         stack.push_async_callback(ledger.close)
         wanted = {
@@ -216,14 +218,16 @@ async def run_archive(
         for account_id, windows in wanted.items():
             await ledger.ask_for(account_id, windows)
         durable = settings.archive.durable
-        threads = await stack.enter_async_context(Threads(_SYNCING_THREADS if durable else _DISK_THREADS, "disk"))
+        # A put to a remote store keeps its thread for as long as the network takes.
+        count = settings.transfer.concurrency if destination.remote else _SYNCING_THREADS if durable else _DISK_THREADS
+        threads = await stack.enter_async_context(Threads(count, "store" if destination.remote else "disk"))
         quick = await stack.enter_async_context(Threads(1, "disk-quick", together=_TOGETHER))
         pbx = await stack.enter_async_context(PbxSession(reach))
         the_run = await ledger.begin_run(run_id, started_at=started_at)
         tally = Tally()
         watcher.begin(tally)
-        hands = (threads, threads if durable else quick)
-        bench = _bench(settings, pbx, store, hands, run_id=run_id, on_bytes=watcher.bytes_came, now=now)
+        hands = (threads, threads if durable or destination.remote else quick)
+        bench = _bench(settings, pbx, destination, hands, run_id=run_id, on_bytes=watcher.bytes_came, now=now)
         order = Order(
             run=the_run,
             partitions=partitions(settings, wanted, started_at),
@@ -266,19 +270,19 @@ async def run_archive(
 def _bench(
     settings: Settings,
     pbx: PbxSession,
-    store: LocalStore,
+    destination: Destination,
     hands: tuple[Threads, Threads],
     *,
     run_id: str,
     on_bytes: Callable[[int], None],
     now: Callable[[], datetime],
 ) -> Bench:
-    folder: ArchiveFolder = store.folder
+    folder = destination.folder
     zone = settings.archive.zone
     bandwidth = settings.transfer.bandwidth
     return Bench(
         pbx=pbx,
-        store=store,
+        store=destination.store,
         quarantine=Quarantine(folder),
         threads=hands[0],
         quick_threads=hands[1],
@@ -345,12 +349,12 @@ async def run_verify(settings: Settings, account_ids: Sequence[str]) -> VerifyRe
         ArchiverError.
     """
     async with AsyncExitStack() as stack:
-        store = LocalStore(settings.store.local.root, durable=False, make=False)
-        stack.callback(store.close)
+        destination = open_destination(settings, durable=False, make=False)
+        stack.callback(destination.close)
         ledger = await open_ledger(settings.ledger_url(), create=False)
         stack.push_async_callback(ledger.close)
         threads = await stack.enter_async_context(Threads(_DISK_THREADS, "disk"))
-        return await verify_full(ledger, store, threads, account_ids)
+        return await verify_full(ledger, destination.store, threads, account_ids)
 
 
 async def known_ledger(settings: Settings, stack: AsyncExitStack) -> Ledger | None:
@@ -364,7 +368,9 @@ async def known_ledger(settings: Settings, stack: AsyncExitStack) -> Ledger | No
 
 
 def _free_bytes(settings: Settings) -> int | None:
-    """Free space where the archive is or will be."""
+    """Free space where the archive is or will be; None where nobody can tell."""
+    if settings.archive.store != "local":
+        return None
     folder = settings.store.local.root
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent

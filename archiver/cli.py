@@ -76,6 +76,12 @@ _json = click.option("--json", "as_json", is_flag=True, help="One JSON object on
 @_accounts
 @click.option("--dry-run", is_flag=True, help="Walk the listing, write nothing, say what would be archived.")
 @click.option("--retry-missing", is_flag=True, help="Try listed recordings that are missing at the source again.")
+@click.option(
+    "--i-understand-compliance-is-final",
+    "compliance_accepted",
+    is_flag=True,
+    help="Accept, once for this archive, that objects locked in COMPLIANCE mode can't be removed by anybody.",
+)
 @_json
 @click.pass_obj
 def run(
@@ -85,6 +91,7 @@ def run(
     account_ids: tuple[str, ...],
     dry_run: bool,
     retry_missing: bool,
+    compliance_accepted: bool,
     as_json: bool,
 ) -> None:
     """Archive: with --since a backfill of [since, until), without it the nightly run. Due retries come along."""
@@ -92,7 +99,8 @@ def run(
     from archiver.reports.run_report import exit_code
 
     settings = context.settings()
-    request = _request(RunRequest, settings, since, until, account_ids, retry_missing=retry_missing)
+    more = {"retry_missing": retry_missing, "compliance_accepted": compliance_accepted}
+    request = _request(RunRequest, settings, since, until, account_ids, **more)
     if dry_run:
         plan_report = _loop(context, lambda _: run_plan(settings, request, compare=True))
         _say(plan_report, words.plan_words, as_json)

@@ -29,7 +29,7 @@ from archiver.pipeline.feed import Budget
 from archiver.pipeline.threads import Threads
 from archiver.pipeline.throttle import Throttle
 from archiver.recording import Fixity, Recording, Status
-from archiver.stores.base import NewObject, Store
+from archiver.stores.base import NewObject, Origin, Store
 
 _BATCH_BYTES = 512 << 10
 _SMALL_BYTES = 128 << 10
@@ -202,7 +202,10 @@ class Worker:
         at = bench.now()
         key = self._key(task)
         content_type = _CONTENT_TYPES.get(recording.extension, announced.content_type or "application/octet-stream")
-        objects = [NewObject(key, media, content_type)]
+        # Not `dated_at`, which goes back to the month of the id: retention must not begin before the call.
+        dated_at = recording.start_at or recording.saved_at
+        origin = Origin(recording.account_id, recording.recording_id, bench.run_id, dated_at)
+        objects = [NewObject(key, media, content_type, origin)]
         if bench.sidecars:
             beside = sidecar.encode(
                 recording,
@@ -213,7 +216,7 @@ class Worker:
                 run_id=bench.run_id,
                 source=bench.pbx.media_url(recording.recording_id),
             )
-            objects.append(NewObject(sidecar_key(key), _in_memory(self._bench, beside), "application/json"))
+            objects.append(NewObject(sidecar_key(key), _in_memory(self._bench, beside), "application/json", origin))
         adopted = self._put(key, objects, media.fixity)
         return Settlement(
             entry_id=task.entry_id,
