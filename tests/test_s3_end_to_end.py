@@ -184,3 +184,36 @@ def test_no_secret_is_said(tmp_path: Path) -> None:
         assert said.code == 0, said.err
         assert "canary" not in said.out + said.err
         assert not [path for path in it.root.rglob("*") if path.is_file() and b"canary" in path.read_bytes()]
+
+
+@every_server
+def test_50_a_run_that_is_killed_is_finished_by_the_next(server: str, tmp_path: Path) -> None:
+    rows = recordings(20)
+    access = prefixed(bucket(server), tmp_path)
+    period = ("--since", "2024-05-06", "--until", "2024-05-08", "--json")
+    with proxied(behind=access.endpoint_url) as proxy, rig(tmp_path, rows) as it:
+        use(it, prefixed(access, tmp_path, endpoint_url=proxy.endpoint_url))
+        running = it.start("run", *period, env=CREDENTIALS)
+        until(lambda: proxy.count("PUT", ".mp3") >= 5)
+        running.signal(signal.SIGKILL)
+        running.wait()
+        said = it.command("run", *period, env=CREDENTIALS)
+        assert said.code == 0, said.err
+        assert said.json["archived"] + said.json["already_archived"] == 20
+        assert_holds_all(access, rows)
+        assert it.temporaries() == []
+
+
+def test_65_two_runs_into_one_bucket_from_two_machines_archive_each_recording_once(tmp_path: Path) -> None:
+    rows = recordings(20)
+    access = prefixed(bucket("moto"), tmp_path)
+    period = ("--since", "2024-05-06", "--until", "2024-05-08", "--json")
+    with rig(tmp_path / "one", rows) as one, rig(tmp_path / "two", rows) as two:
+        use(one, access)
+        use(two, access)
+        for done in [it.start("run", *period, env=CREDENTIALS) for it in (one, two)]:
+            said = done.wait()
+            assert (said.code, said.json["archived"]) == (0, 20), said.err
+    assert_holds_all(access, rows)
+    versions = admin(access.endpoint_url).list_object_versions(Bucket=access.bucket, Prefix=access.path("a" * 32))
+    assert len(versions["Versions"]) == len({version["Key"] for version in versions["Versions"]})
