@@ -23,7 +23,6 @@ PROGRAM = [sys.executable, "-m", "archiver"]
         ({"ledger": {"url": "postgresql://ledger.example/archive"}}, "ledger.url"),
         ({"transfer": {"processes": 4}}, "transfer.processes"),
         ({"cluster": {"scheduler": "tcp://scheduler.example:8786"}}, "cluster.scheduler"),
-        ({"archive": {"store": "s3"}, "store__s3": {"bucket": "recordings"}}, "archive.store"),
     ],
 )
 @pytest.mark.parametrize(
