@@ -3,8 +3,8 @@
 import asyncio
 import secrets
 import shutil
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -176,13 +176,6 @@ def partitions(settings: Settings, wanted: dict[str, list[Window]], now: datetim
                 yield Partition(account_id, window, period)
 
 
-@asynccontextmanager
-async def opened_pbx(settings: Settings) -> AsyncIterator[PbxSession]:
-    """A session with the PBX."""
-    async with PbxSession(access(settings)) as session:
-        yield session
-
-
 async def run_archive(
     settings: Settings,
     request: RunRequest,
@@ -208,8 +201,6 @@ async def run_archive(
         stack.callback(lock.close)
         accept_compliance(settings, accepted=request.compliance_accepted)
         await destination.prepare()
-        giving_up = asyncio.create_task(destination.give_up_late(stop, settings.transfer.grace_s))
-        stack.callback(giving_up.cancel)
         ledger = await open_ledger(settings.ledger_url())
         stack.push_async_callback(ledger.close)
         wanted = {
@@ -217,16 +208,11 @@ async def run_archive(
         }
         for account_id, windows in wanted.items():
             await ledger.ask_for(account_id, windows)
-        durable = settings.archive.durable
-        # A put to a remote store keeps its thread for as long as the network takes.
-        count = settings.transfer.concurrency if destination.remote else _SYNCING_THREADS if durable else _DISK_THREADS
-        threads = await stack.enter_async_context(Threads(count, "store" if destination.remote else "disk"))
-        quick = await stack.enter_async_context(Threads(1, "disk-quick", together=_TOGETHER))
+        hands = await _hands(settings, destination, stack)
         pbx = await stack.enter_async_context(PbxSession(reach))
         the_run = await ledger.begin_run(run_id, started_at=started_at)
         tally = Tally()
         watcher.begin(tally)
-        hands = (threads, threads if durable or destination.remote else quick)
         bench = _bench(settings, pbx, destination, hands, run_id=run_id, on_bytes=watcher.bytes_came, now=now)
         order = Order(
             run=the_run,
@@ -248,14 +234,11 @@ async def run_archive(
                 task.recording.account_id, task.recording.recording_id, settlement.status, settlement.detail
             ),
             now=now,
-        )
-        asked = [window for windows in wanted.values() for window in windows]
-        period = (
-            Window(min(window.start_at for window in asked), max(window.end_at for window in asked)) if asked else None
+            give_up=destination.give_up,
         )
         report = run_report(
             run_id=run_id,
-            period=period,
+            period=_whole(wanted),
             accounts=list(account_ids),
             tally=tally,
             traffic=pbx.traffic,
@@ -265,6 +248,27 @@ async def run_archive(
         encoded = msgspec.json.encode(report)
         await ledger.end_run(the_run, outcome=outcome(tally, ended), ended_at=now(), report=encoded)
         return RunResult(report, tally, ended, pbx.traffic.pages)
+
+
+async def _hands(settings: Settings, destination: Destination, stack: AsyncExitStack) -> tuple[Threads, Threads]:
+    """Threads for the store's work at large, and those for small bodies."""
+    if destination.remote:
+        # A put to a remote store keeps its thread for as long as the network takes.
+        threads = await stack.enter_async_context(Threads(settings.transfer.concurrency, "store"))
+        return threads, threads
+    if settings.archive.durable:
+        threads = await stack.enter_async_context(Threads(_SYNCING_THREADS, "disk"))
+        return threads, threads
+    threads = await stack.enter_async_context(Threads(_DISK_THREADS, "disk"))
+    return threads, await stack.enter_async_context(Threads(1, "disk-quick", together=_TOGETHER))
+
+
+def _whole(wanted: dict[str, list[Window]]) -> Window | None:
+    """From the first to the last instant that was asked for."""
+    asked = [window for windows in wanted.values() for window in windows]
+    if not asked:
+        return None
+    return Window(min(window.start_at for window in asked), max(window.end_at for window in asked))
 
 
 def _bench(

@@ -43,15 +43,6 @@ class Destination:
             self.folder.prepare()
         await asyncio.to_thread(self.store.prepare)
 
-    async def give_up_late(self, stop: asyncio.Event, grace_s: float) -> None:
-        """Once a stop was asked for and the grace is over, hold no thread for a store that doesn't answer.
-
-        Never ends otherwise: for a task that is cancelled with the run.
-        """
-        await stop.wait()
-        await asyncio.sleep(grace_s)
-        self.give_up()
-
     def close(self) -> None:
         """Give everything back."""
         self.store.close()

@@ -69,3 +69,4 @@ def test_compliance_asks_for_its_flag_once(tmp_path: Path) -> None:
 
 def test_other_locks_ask_for_no_flag(tmp_path: Path) -> None:
     accept_compliance(settings(tmp_path, object_lock_mode="GOVERNANCE", retention_days=30), accepted=False)
+    assert not list(tmp_path.rglob("*accepted*"))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from sqlalchemy import Connection, inspect
 
 from archiver.errors import LedgerError, LedgerTooNew
 from archiver.ledger import schema
@@ -154,6 +154,7 @@ def test_a_schema_that_another_process_made_meanwhile_is_taken(tmp_path: Path) -
     backend = Overtaken(path, busy_timeout_s=1)
     connection = backend.connect(create=True)
     schema.prepare(connection, backend)
+    assert {"entries", "alembic_version"} <= set(inspect(connection).get_table_names())
     backend.close(connection)
 
 

@@ -108,8 +108,12 @@ def test_the_level_decides_what_is_logged(level: str, lines: int) -> None:
 
 def test_a_stream_that_is_closed_is_no_reason_to_fail() -> None:
     stream = io.StringIO()
+    write = to_stream(stream)
+    write("a line")
+    assert stream.getvalue() == "a line\n"
     stream.close()
-    to_stream(stream)("a line")
+    write("another")
+    assert stream.closed
 
 
 @pytest.mark.parametrize("log_format", ["text", "json"])

@@ -10,9 +10,9 @@ from archiver.ledger.base import Ledger, Run, WindowProgress, WindowState
 from archiver.pbx import listing
 from archiver.pbx.base import Pbx
 from archiver.pbx.payloads import cdr_only_recording
+from archiver.pipeline.breaker import Breaker
 from archiver.pipeline.feed import Feed
 from archiver.pipeline.tally import Problem, Tally
-from archiver.pipeline.worker import Breaker
 from archiver.recording import Recording, Status
 from archiver.window import ListingWindow, Window
 

@@ -7,10 +7,11 @@ from datetime import datetime
 
 from archiver.errors import ArchiverError
 from archiver.ledger.base import Ledger, Settlement, Task
+from archiver.pipeline.breaker import Breaker
 from archiver.pipeline.feed import Feed
 from archiver.pipeline.producer import Order, Producer
 from archiver.pipeline.tally import Tally
-from archiver.pipeline.worker import Bench, Breaker, Worker
+from archiver.pipeline.worker import Bench, Worker
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,11 +41,12 @@ async def run(
     stop: asyncio.Event,
     on_settled: Callable[[Task, Settlement], None],
     now: Callable[[], datetime],
+    give_up: Callable[[], None] = lambda: None,
 ) -> Ended:
     """Carry out an order. Every outcome is in the ledger, durable, on return, also after a stop or a fatal error.
 
     After `stop` is set the listing ends, workers finish what they have for the grace period and are cancelled then; what
-    they had stays pending, and nothing partial remains.
+    they had stays pending, and nothing partial remains. `give_up` is called then, lest a thread wait on for a silent store.
     """
     feed = Feed(limits.queue_size)
     breaker = Breaker(bench.pbx, max(limits.workers, 3))
@@ -64,7 +66,7 @@ async def run(
         async with asyncio.TaskGroup() as group:
             listing = group.create_task(producer.produce())
             workers = [group.create_task(work()) for _ in range(limits.workers)]
-            watch = group.create_task(_watch(stop, feed, listing, workers, limits.grace_s))
+            watch = group.create_task(_watch(stop, feed, listing, workers, limits.grace_s, give_up))
             await asyncio.wait([listing, *workers])
             watch.cancel()
     except* ArchiverError as errors:
@@ -74,13 +76,20 @@ async def run(
 
 
 async def _watch(
-    stop: asyncio.Event, feed: Feed, listing: "asyncio.Task[None]", workers: "list[asyncio.Task[None]]", grace_s: float
+    stop: asyncio.Event,
+    feed: Feed,
+    listing: "asyncio.Task[None]",
+    workers: "list[asyncio.Task[None]]",
+    grace_s: float,
+    give_up: Callable[[], None],
 ) -> None:
     await stop.wait()
     listing.cancel()
     feed.close(abandon=True)
-    await asyncio.wait(workers, timeout=grace_s)
-    for worker in workers:
+    _, late = await asyncio.wait(workers, timeout=grace_s)
+    if late:
+        give_up()
+    for worker in late:
         worker.cancel()
 
 

@@ -564,4 +564,5 @@ async def test_a_reader_that_stops_early_holds_up_nobody(ledger: SqlLedger, run:
         await ledger.settle(run, archived(task))
     async for _ in ledger.archived(ACCOUNT):
         break
-    await list_page(ledger, run, recording("more"))
+    (task,) = await list_page(ledger, run, recording("more"))
+    assert task.recording.recording_id == "more"
