@@ -1,4 +1,4 @@
-"""How fast the archiver is beside curl, and what it takes: `python -m tests.bench --help`.
+"""How fast the archiver is beside curl and rclone, and what it takes: `python -m tests.bench --help`.
 
 A frozen PBX (nginx on loopback, static pages and media) serves a made-up corpus. Contenders run in turns (A B A B),
 each as a whole process into a fresh folder on the disk that holds --work; names, sizes and a sample of the bytes are
@@ -14,14 +14,17 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TypeVar
 
 from .contenders import Contest, Measure
-from .corpus import TINY, WORKLOADS, Workload, frozen
+from .corpus import HEAVY, TINY, TO_S3, WORKLOADS, Workload, frozen
 from .frozen_pbx import find_nginx, serving
+from .s3_contest import S3Contest, rclone_version
 from .tables import MIB, keep, median, pair_head, pair_row, section, stamp, surroundings
 from .targets import Targets
 
-FIGURES = ("curl", "durable", "listing", "memory")
+FIGURES = ("curl", "durable", "listing", "memory", "s3", "s3memory")
+Kind = TypeVar("Kind", bound=Contest)
 
 
 def say(text: str) -> None:
@@ -37,7 +40,7 @@ class Bench:
     targets: Targets
 
     @contextmanager
-    def contests(self, workload: Workload, schemes: list[str]) -> Iterator[Iterator[Contest]]:
+    def contests(self, workload: Workload, schemes: list[str], kind: type[Kind]) -> Iterator[Iterator[Kind]]:
         """The contests over a workload, one per scheme, while its PBX runs."""
         chosen = self.chosen
         scaled = workload.scaled(chosen.scale)
@@ -48,7 +51,7 @@ class Bench:
             pbx.walk("https")
             corpus.warm()
             yield (
-                Contest(pbx, scheme, chosen.work, chosen.archiver, self.targets, chosen.page_size, chosen.settle)
+                kind(pbx, scheme, chosen.work, chosen.archiver, self.targets, chosen.page_size, chosen.settle)
                 for scheme in schemes
             )
 
@@ -82,7 +85,7 @@ class Bench:
     def check(self) -> None:
         """The frozen PBX and curl alone, once each: proof that the bench works without an archiver."""
         for name in self.chosen.workload:
-            with self.contests(WORKLOADS[name], self.chosen.scheme) as contests:
+            with self.contests(WORKLOADS[name], self.chosen.scheme, Contest) as contests:
                 for contest in contests:
                     contest.make_ready(1)
                     self.note("check", "curl", contest, contest.curl())
@@ -90,7 +93,7 @@ class Bench:
     def curl(self) -> None:
         rows = []
         for name in self.chosen.workload:
-            with self.contests(WORKLOADS[name], self.chosen.scheme) as contests:
+            with self.contests(WORKLOADS[name], self.chosen.scheme, Contest) as contests:
                 for contest in contests:
                     contest.make_ready(2 * self.chosen.pairs)
                     ours, theirs = [], []
@@ -109,7 +112,7 @@ class Bench:
     def durable(self) -> None:
         rows = []
         for name in self.chosen.workload:
-            with self.contests(WORKLOADS[name], self.chosen.scheme) as contests:
+            with self.contests(WORKLOADS[name], self.chosen.scheme, Contest) as contests:
                 for contest in contests:
                     contest.make_ready(2 * self.chosen.pairs)
                     safe, quick = [], []
@@ -122,7 +125,7 @@ class Bench:
 
     def listing(self) -> None:
         rows = []
-        with self.contests(WORKLOADS["small"], self.chosen.scheme) as contests:
+        with self.contests(WORKLOADS["small"], self.chosen.scheme, Contest) as contests:
             for contest in contests:
                 contest.make_ready(1)
                 self.note("listing", "first run", contest, contest.archive())
@@ -151,7 +154,7 @@ class Bench:
     def memory(self) -> None:
         rows = []
         for workload in TINY:
-            with self.contests(workload, ["http"]) as contests:
+            with self.contests(workload, ["http"], Contest) as contests:
                 for contest in contests:
                     contest.make_ready(1)
                     first = self.note("memory", "first run", contest, contest.archive())
@@ -168,6 +171,41 @@ class Bench:
         sides = [f"{run} run: {column}" for run in ("first", "second") for column in ("s", "rows/s", "peak MiB")]
         about = "Peak memory must not grow with the number of recordings; http, one run each."
         self.publish("memory", "Memory", about, ["recordings", "bytes each", *sides], rows)
+
+    def s3(self) -> None:
+        rows = []
+        kinds = [True, False] if self.chosen.without_sidecars else [True]
+        with self.contests(TO_S3, self.chosen.scheme, S3Contest) as contests:
+            for contest in contests:
+                for contest.sidecars in kinds:
+                    contest.make_ready(2 * self.chosen.pairs)
+                    ours, theirs = [], []
+                    for _ in range(self.chosen.pairs):
+                        ours.append(self.note("s3", "archiver", contest, contest.archive()))
+                        theirs.append(self.note("s3", "rclone", contest, contest.rclone()))
+                    called = f"{self.called(contest)}{'' if contest.sidecars else ', no sidecars'}"
+                    rows.append(pair_row(called, contest.scheme, ours, theirs))
+        about = (
+            f"Medians of {self.chosen.pairs} alternating pairs onto `rclone serve s3`, which works on the same cores, "
+            "into a fresh bucket each. The archiver lists, fetches, checks, puts each recording and its sidecar, reads "
+            "both heads back and keeps the ledger, `durable = false`, concurrency 32; a second run after each made no "
+            f"media request and no PUT. `rclone copy --transfers 32 --checkers 32` ({rclone_version()}) copies the same "
+            "media from the web server's index, with a HEAD, a GET, a PUT and a HEAD for each."
+        )
+        self.publish("s3", "To S3, against rclone", about, pair_head("archiver", "rclone"), rows)
+
+    def s3memory(self) -> None:
+        rows = []
+        with self.contests(HEAVY, ["http"], S3Contest) as contests:
+            for contest in contests:
+                contest.make_ready(2)
+                one = self.note("s3memory", "archiver", contest, contest.archive())
+                peak = [f"{one.peak_rss_bytes / MIB:,.0f}", f"{one.peak_rss_bytes / 1e6:,.0f}"]
+                speed = [f"{one.wall_s:.1f}", f"{one.total_bytes / one.wall_s / 1e6:,.0f}"]
+                rows.append([f"{one.count:,}", f"{one.total_bytes // one.count:,}", *speed, *peak])
+        about = "The whole command with long recordings onto `rclone serve s3`, concurrency 32; http, one run."
+        head = ["recordings", "bytes each", "s", "MB/s", "peak MiB", "peak MB"]
+        self.publish("s3memory", "Memory with S3", about, head, rows)
 
     def called(self, contest: Contest) -> str:
         corpus = contest.corpus
@@ -192,6 +230,7 @@ def main() -> None:
     parser.add_argument("--scale", type=float, default=1.0, help="shrinks the number of recordings, for a quick look")
     parser.add_argument("--page-size", type=int, default=1000, help="rows a page")
     parser.add_argument("--with-digest", action="store_true", help="metadata with an MD5; the vendor's page has none")
+    parser.add_argument("--without-sidecars", action="store_true", help="s3 also with `archive.sidecar = false`")
     parser.add_argument(
         "--work", type=Path, default=Path("/tmp/archiver-bench"), help="corpora (kept), target, raw results"
     )

@@ -85,7 +85,7 @@ class Contest:
         curl = shutil.which("curl") or "/usr/bin/curl"
         command = [curl, "--disable", "--parallel", "--parallel-max", str(CONCURRENCY), "-K", str(config)]
         found, _ = self._launch(command)
-        self.check_files(with_sidecars=False)
+        self.check_files(self.target, self.corpus.keys, with_sidecars=False)
         measure = self._measure(found, {})
         if measure.requests_served != measure.count:
             raise RuntimeError(f"curl sent {measure.requests_served} requests for {measure.count} recordings")
@@ -97,7 +97,7 @@ class Contest:
         self.settle()
         measure = self._run_archiver(durable=durable)
         self.check_report(measure, archived=len(self.corpus.sizes))
-        self.check_files(with_sidecars=True)
+        self.check_files(self.target, self.corpus.keys, with_sidecars=True)
         return measure
 
     def list_again(self) -> Measure:
@@ -130,14 +130,21 @@ page_size = {self.page_size}
 concurrency = {CONCURRENCY}
 requests_per_s = 0.0
 
+{self._archive_settings(durable=durable)}
+[store.local]
+root = "{self.target}"
+"""
+
+    def _archive_settings(self, *, durable: bool) -> str:
+        return f"""
 [archive]
 store = "local"
 sidecar = true
 durable = {str(durable).lower()}
-
-[store.local]
-root = "{self.target}"
 """
+
+    def _environment(self) -> dict[str, str]:
+        return {**os.environ, "ARCHIVER_PBX__PASSWORD": "frozen"}
 
     def _launch(self, command: list[str]) -> tuple[dict[str, Any], str]:
         """Run a command under the launcher; returns what it took and its stdout.
@@ -148,7 +155,7 @@ root = "{self.target}"
         result, stdout, stderr = (self.work / f"process.{name}" for name in ("json", "stdout", "stderr"))
         launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(result), str(stdout), str(stderr)]
         before = self.pbx.served()
-        subprocess.run(launcher + command, check=True, env={**os.environ, "ARCHIVER_PBX__PASSWORD": "frozen"})
+        subprocess.run(launcher + command, check=True, env=self._environment())
         after = self.pbx.served()
         found = json.loads(result.read_text(encoding="ascii"))
         found |= {"connections": after[0] - before[0], "requests_served": after[1] - before[1]}
@@ -187,15 +194,15 @@ root = "{self.target}"
         if wrong:
             raise RuntimeError(f"the archiver's report differs (found, expected): {wrong}; {report}")
 
-    def check_files(self, *, with_sidecars: bool) -> None:
-        """Hold the folder against the corpus: every name and size, and the bytes of a sample.
+    def check_files(self, folder: Path, keys: dict[str, str], *, with_sidecars: bool) -> None:
+        """Hold a folder against the corpus: every name (`keys` by recording id) and size, and the bytes of a sample.
 
         Raises:
             RuntimeError: something is missing, of another size, of other bytes, or too much.
         """
-        folder = self.target / ACCOUNT_ID
-        paths = {str(path.relative_to(self.target)): path for path in folder.rglob("*") if path.is_file()}
-        media = {self.corpus.keys[name]: size for name, size in self.corpus.sizes.items()}
+        files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+        paths = {str(name): path for name, path in files.items() if name.parts[0] != ".archiver"}
+        media = {keys[name]: size for name, size in self.corpus.sizes.items()}
         sidecars = {f"{key.removesuffix('.mp3')}.json" for key in media} if with_sidecars else set()
         names_differ = paths.keys() ^ (media.keys() | sidecars)
         sizes_differ = [key for key, size in media.items() if key in paths and paths[key].stat().st_size != size]
@@ -204,6 +211,6 @@ root = "{self.target}"
                 f"{len(names_differ)} names and {len(sizes_differ)} sizes differ in {folder}: "
                 f"{sorted([*names_differ, *sizes_differ])[:5]}"
             )
-        for name in list(self.corpus.keys)[:: max(1, len(media) // SAMPLES)]:
-            if not filecmp.cmp(self.corpus.media_file(name), self.target / self.corpus.keys[name], shallow=False):
-                raise RuntimeError(f"other bytes in {self.corpus.keys[name]}")
+        for name in list(keys)[:: max(1, len(media) // SAMPLES)]:
+            if not filecmp.cmp(self.corpus.media_file(name), folder / keys[name], shallow=False):
+                raise RuntimeError(f"other bytes in {keys[name]}")

@@ -21,7 +21,8 @@ ACCOUNT_ID = "0123456789abcdef0123456789abcdef"
 BEGIN = datetime(2024, 5, 6, tzinfo=UTC)
 OVERLAP = timedelta(hours=6)
 DAY_S = 86_400
-# Rows are spread over this much of a day, from its second hour on, so that no call begins the day before.
+# Rows are spread over this much of a day, from its second hour on (later, if calls are longer), so that no call begins
+# the day before.
 SPREAD_S = 82_000
 FIRST_S = 3_600
 
@@ -44,7 +45,8 @@ class Workload:
 
     @property
     def days(self) -> int:
-        return 10 if self.count <= 20_000 else 20
+        """As many windows; none is empty, since the archiver asks for an empty one again."""
+        return min(self.count, 10) if self.count <= 20_000 else 20
 
 
 WORKLOADS = {
@@ -56,6 +58,10 @@ TINY = (
     Workload("tiny", 20_000, 100, shares_media=True),
     Workload("tiny", 200_000, 100, shares_media=True),
 )
+
+
+TO_S3 = Workload("s3", 2_000, 62_500)
+HEAVY = Workload("heavy", 64, 7_500_000, shares_media=True)
 
 
 @dataclass(frozen=True)
@@ -129,10 +135,11 @@ def _make(workload: Workload, folder: Path, page_size: int, *, digest: bool) -> 
 
 def _days(workload: Workload, shared: Mp3Media | None) -> Iterator[list[SimulatedRecording]]:
     per_day = -(-workload.count // workload.days)
-    step_s = max(1, SPREAD_S // per_day)
+    first_s = max(FIRST_S, workload.duration_ms // 1000)
+    step_s = max(1, min(SPREAD_S, DAY_S - first_s) // per_day)
     for day in range(workload.days):
-        begin = int(BEGIN.timestamp()) + day * DAY_S + FIRST_S
-        ordinals = range(day * per_day, min((day + 1) * per_day, workload.count))
+        begin = int(BEGIN.timestamp()) + day * DAY_S + first_s
+        ordinals = range(day * workload.count // workload.days, (day + 1) * workload.count // workload.days)
         yield [
             SimulatedRecording(
                 account_id=ACCOUNT_ID,

@@ -70,6 +70,7 @@ http {
     location = /api/v2/login { return 200 '%(login)s'; }
     location = /api/v2/reports/recordings { try_files /pages/$arg_endDate-$arg_startKey.json =404; }
     location = /api/v2/reports/cdrs { return 200 '{"data":[],"page_size":0}'; }
+    location /plain/ { default_type audio/mpeg; autoindex on; alias %(corpus)s/media/; }
     location /api/v2/reports/recording/ { default_type audio/mpeg; %(media)s }
   }
 }
@@ -87,6 +88,10 @@ class FrozenPbx:
 
     def media_url(self, scheme: str, recording_id: str) -> str:
         return f"{self.base_urls[scheme]}/api/v2/reports/recording/{recording_id}"
+
+    def plain_url(self, scheme: str) -> str:
+        """The same media once more, as an index of files with links to each."""
+        return f"{self.base_urls[scheme]}/plain/"
 
     def served(self) -> tuple[int, int]:
         """How many connections and requests nginx has taken so far, those of this question not counted."""

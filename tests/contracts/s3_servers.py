@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 KEY, SECRET = "ARCHIVERKEY0123456789", "archiversecret0123456789archiversecret01"
+RCLONE = Path(sys.executable).parent / "rclone"
 MUST_RUN = frozenset(os.environ.get("ARCHIVER_MUST_RUN", "").replace(",", " ").split())
 CEPH = ("ceph-mon", "ceph-osd", "ceph", "radosgw", "radosgw-admin", "monmaptool", "ceph-authtool")
 
@@ -40,28 +41,24 @@ def free_port() -> int:
         return port
 
 
-def ends_with_us(process: "subprocess.Popen[bytes]") -> None:
-    """End a server, and what it started, when the session ends."""
-
-    def end() -> None:
-        for signum in (signal.SIGTERM, signal.SIGKILL):
-            if process.poll() is None:
-                os.killpg(process.pid, signum)
-                try:
-                    process.wait(5)
-                except subprocess.TimeoutExpired:
-                    continue
-
-    atexit.register(end)
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a server, and what it started."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is None:
+            os.killpg(process.pid, signum)
+            try:
+                process.wait(5)
+            except subprocess.TimeoutExpired:
+                continue
 
 
 def started(command: list[str], log: Path, environment: dict[str, str] | None = None) -> "subprocess.Popen[bytes]":
-    """A server in a process group of its own."""
+    """A server in a process group of its own, which ends with the session."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True
         )
-    ends_with_us(process)
+    atexit.register(end, process)
     return process
 
 
@@ -89,13 +86,18 @@ def folder() -> Path:
 @cache
 def rclone() -> S3Server:
     """A plain folder behind S3: no conditional writes, no locks, and headers come back as they went in."""
-    port, log = free_port(), folder() / "rclone.log"
     (folder() / "rclone").mkdir()
-    command = [str(Path(sys.executable).parent / "rclone"), "serve", "s3", str(folder() / "rclone")]
+    return start_rclone(folder() / "rclone", folder() / "rclone.log")[1]
+
+
+def start_rclone(served: Path, log: Path) -> "tuple[subprocess.Popen[bytes], S3Server]":
+    """Serve a folder; its folders are the buckets."""
+    port = free_port()
+    command = [str(RCLONE), "serve", "s3", str(served)]
     command += ["--addr", f"127.0.0.1:{port}", "--auth-key", f"{KEY},{SECRET}", "--config", os.devnull]
     process = started(command, log)
     wait_for(lambda: answers(port), process, log)
-    return S3Server("rclone", f"http://127.0.0.1:{port}")
+    return process, S3Server("rclone", f"http://127.0.0.1:{port}")
 
 
 @cache
