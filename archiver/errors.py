@@ -26,6 +26,7 @@
     │   ├── StoreMismatch        5  retryable  what arrived in the store is not what was sent
     │   ├── StoreUnavailable     5  retryable
     │   │   └── StoreBusy        5  retryable  the store asks for fewer requests
+    │   ├── StoreKeptFailing     5  fatal      recordings in a row could not be stored
     │   ├── StoreDenied          5  fatal      permission, read-only
     │   └── StoreFull            5  fatal
     ├── LedgerError              5  fatal      the ledger can't answer; unknown is not absent
@@ -260,6 +261,12 @@ class StoreBusy(StoreUnavailable):
     """The store asks for fewer requests."""
 
     code = "store_busy"
+
+
+class StoreKeptFailing(StoreError):
+    """The store was retried again and again and stores nothing any more."""
+
+    code = "store_kept_failing"
 
 
 class StoreDenied(StoreError):

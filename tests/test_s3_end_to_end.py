@@ -154,6 +154,14 @@ def test_a_store_that_denies_in_the_middle_ends_with_5(tmp_path: Path) -> None:
     assert proxy.count("PUT", ".mp3") <= 5 + 8
 
 
+def test_a_store_that_is_gone_for_good_ends_the_run_with_5_instead_of_trying_each_recording(tmp_path: Path) -> None:
+    gone = Fault(refuse(500, "InternalError"), path=".mp3", after=5, times=99_999)
+    said, report, _ = faulty(tmp_path, recordings(60), gone)
+    assert (said.code, report["outcome"]) == (5, "failed")
+    assert "could not be stored, whatever was retried" in said.out
+    assert report["pending"] > 40
+
+
 def test_60_a_run_that_is_stopped_does_not_wait_for_a_store_that_is_silent(tmp_path: Path) -> None:
     silent = threading.Event()
 

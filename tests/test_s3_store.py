@@ -25,6 +25,7 @@ from archiver.stores.s3_body import MediaFile
 from archiver.stores.s3_doctor import Check, examine
 from archiver.stores.s3_heads import Abilities
 from archiver.stores.s3_lock import LockPolicy
+from archiver.stores.s3_names import KnownNames
 from archiver.stores.spool import Spool
 
 KEY = "acc/2022/05/06/202205-04f5.mp3"
@@ -389,6 +390,8 @@ def test_a_listing_goes_on_after_a_page(tmp_path: Path) -> None:
     client.put_object(Bucket=access.bucket, Key=access.path("acc/a name that is no key"), Body=b"x")
     with opened(access) as store:
         assert [head.key for head in store.list()] == every
+        # So full a folder is asked key by key before a write.
+        assert not KnownNames().claims(store.connection, "acc/new.mp3")
 
 
 def test_a_head_tells_the_digest_where_the_store_keeps_it(tmp_path: Path) -> None:
@@ -411,13 +414,58 @@ def test_what_goes_over_the_wire_has_both_digests_and_no_trailer(server: str, tm
         proxy.requests.clear()
         store.put([new(KEY, BODY)])
         methods = [request.method for request in proxy.requests]
-        assert methods == (["PUT", "HEAD"] if store.abilities.conditional_writes else ["HEAD", "PUT", "HEAD"])
+        assert methods == (["PUT", "HEAD"] if store.abilities.conditional_writes else ["GET", "PUT", "HEAD"])
         sent = {name.lower(): value for name, value in proxy.requests[-2].headers.items()}
     assert sent["x-amz-checksum-sha256"] == base64.b64encode(hashlib.sha256(BODY).digest()).decode()
     assert sent["content-md5"] == base64.b64encode(hashlib.md5(BODY).digest()).decode()
     assert sent["content-length"] == str(len(BODY))
     assert sent.get("if-none-match") == ("*" if store.abilities.conditional_writes else None)
     assert not {"x-amz-trailer", "transfer-encoding", "content-encoding"} & set(sent)
+
+
+@pytest.mark.parametrize("server", ["rclone", "moto"])
+def test_a_recording_with_its_sidecar_costs_three_requests(server: str, tmp_path: Path) -> None:
+    """The sidecar's MD5 comes back with the reply; a folder is listed once where the store would overwrite."""
+    access = prefixed(bucket(server), tmp_path)
+    with (
+        proxied(behind=access.endpoint_url) as proxy,
+        opened(prefixed(access, tmp_path, endpoint_url=proxy.endpoint_url)) as store,
+    ):
+        store.prepare()
+        store.put([new("acc/2022/05/06/first.mp3", BODY)])
+        proxy.requests.clear()
+        for name in ("second", "third"):
+            store.put([new(f"acc/2022/05/06/{name}.mp3", BODY), new(f"acc/2022/05/06/{name}.json", b"{}")])
+        assert [request.method for request in proxy.requests] == ["PUT", "HEAD", "PUT"] * 2
+        assert b"".join(store.open("acc/2022/05/06/third.json")) == b"{}"
+
+
+@locking
+def test_a_locked_sidecar_is_read_back_with_its_lock(server: str, tmp_path: Path) -> None:
+    access = prefixed(bucket(server, locked=True), tmp_path)
+    with (
+        proxied(behind=access.endpoint_url) as proxy,
+        opened(prefixed(access, tmp_path, endpoint_url=proxy.endpoint_url), LOCKED) as store,
+    ):
+        store.prepare()
+        proxy.requests.clear()
+        store.put([new("acc/2022/05/06/x.mp3", BODY), new("acc/2022/05/06/x.json", b"{}")])
+        assert [request.method for request in proxy.requests].count("HEAD") == 2
+
+
+def test_a_folder_counts_as_listed_for_five_minutes_only(tmp_path: Path) -> None:
+    """Somebody else's object, there since the listing, is seen once the listing is old: it is not overwritten then."""
+    access, clock = prefixed(bucket("rclone"), tmp_path), [0.0]
+    other = KEY.replace("04f5", "beef")
+    names = KnownNames(clock=lambda: clock[0])
+    with opened(access) as store:
+        assert names.claims(store.connection, KEY)
+        assert not names.claims(store.connection, KEY), "it may be written by now"
+        admin(access.endpoint_url).put_object(Bucket=access.bucket, Key=access.path(other), Body=b"theirs")
+        clock[0] = 299.0
+        assert names.claims(store.connection, KEY.replace("04f5", "cafe"))
+        clock[0] = 301.0
+        assert not names.claims(store.connection, other)
 
 
 DOCTOR = {

@@ -59,7 +59,7 @@ async def run(
             await ledger.settle(order.run, settlement)
             tally.outcome(task, settlement)
             on_settled(task, settlement)
-            breaker.look(settlement.reason or None)
+            breaker.look(settlement.reason or None, settlement.detail)
 
     error: ArchiverError | None = None
     try:

@@ -13,6 +13,7 @@ from archiver.stores.s3_connection import Refused, S3Connection
 from archiver.stores.s3_errors import ABSENT
 from archiver.stores.s3_gate import KeyLocks
 from archiver.stores.s3_heads import Abilities, listed, look, object_head
+from archiver.stores.s3_names import KnownNames
 from archiver.stores.s3_probing import check_bucket, check_lock_setup, find_abilities, stands
 from archiver.stores.s3_writing import Writer
 
@@ -52,6 +53,7 @@ class S3Store:
             memory_bytes=memory_bytes,
             now=now,
             keys=KeyLocks(),
+            names=KnownNames(),
         )
 
     @property
@@ -86,12 +88,12 @@ class S3Store:
         return self.abilities
 
     def put(self, objects: Sequence[NewObject]) -> Sequence[StoredObject]:
-        """See `Store.put`; each object goes on its own, in order."""
+        """See `Store.put`; each object goes on its own, in order, and the first is always read back with a head."""
         for new in objects:
             check_key(new.key)
         if objects and not self._found_out:
             self.find_out()
-        return [self._writer.put(new) for new in objects]
+        return [self._writer.put(new, beside=place > 0) for place, new in enumerate(objects)]
 
     def head(self, key: str) -> ObjectHead | None:
         """See `Store.head`; a 404 counts only while the bucket itself answers."""

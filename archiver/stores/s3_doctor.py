@@ -14,6 +14,7 @@ from archiver.stores.s3_errors import TAKEN
 from archiver.stores.s3_gate import KeyLocks
 from archiver.stores.s3_heads import Abilities, look
 from archiver.stores.s3_lock import described
+from archiver.stores.s3_names import KnownNames
 from archiver.stores.s3_probing import Probe, check_bucket, check_lock_setup, find_abilities, probe_of
 from archiver.stores.s3_writing import Writer
 
@@ -38,7 +39,9 @@ def examine(connection: S3Connection, attributes: Attributes, *, now: Callable[[
 
     Leaves at most two small objects under `.archiver/`. Stops at the first thing without which the others say nothing.
     """
-    writer = Writer(connection, attributes, Abilities(), memory_bytes=1 << 20, now=now, keys=KeyLocks())
+    writer = Writer(
+        connection, attributes, Abilities(), memory_bytes=1 << 20, now=now, keys=KeyLocks(), names=KnownNames()
+    )
     probe = probe_of(attributes, now())
     place = f"s3://{connection.access.bucket} at {connection.access.endpoint_url or 'AWS'}"
     checks: list[Check] = []

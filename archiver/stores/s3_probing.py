@@ -119,7 +119,7 @@ def find_abilities(writer: Writer) -> Abilities:
 
 def _taken_under_condition(writer: Writer, probe: Probe) -> bool:
     try:
-        return writer.send(probe.new, probe.body, probe.lock, condition=True)
+        return writer.send(probe.new, probe.body, probe.lock, condition=True) is not None
     except (StoreDenied, StoreRefused):
         return False
 
@@ -127,7 +127,7 @@ def _taken_under_condition(writer: Writer, probe: Probe) -> bool:
 def _refuses_second(writer: Writer, probe: Probe) -> bool:
     """Whether `If-None-Match: *` is obeyed; some stores pass over it, some refuse to know it."""
     try:
-        return not writer.send(probe.new, probe.body, probe.lock, condition=True)
+        return writer.send(probe.new, probe.body, probe.lock, condition=True) is None
     except (StoreDenied, StoreRefused):
         # The same write was taken before, so it is the condition that the store doesn't know.
         return False

@@ -18,6 +18,7 @@ from archiver.stores.s3_errors import CONFLICT, TAKEN
 from archiver.stores.s3_gate import KeyLocks
 from archiver.stores.s3_heads import Abilities, holds, look, md5_of, sha256_of
 from archiver.stores.s3_lock import Lock, described
+from archiver.stores.s3_names import KnownNames
 
 _PAUSES_S = (0.1, 0.2, 0.4, 0.8, 1.6)
 """After a 409, which says that somebody else writes this key just now."""
@@ -33,9 +34,12 @@ class Writer:
     memory_bytes: int
     now: Callable[[], datetime]
     keys: KeyLocks
+    names: KnownNames
 
-    def put(self, new: NewObject) -> StoredObject:
+    def put(self, new: NewObject, *, beside: bool = False) -> StoredObject:
         """Write, or adopt the same bytes that lie there, with the lock they shall have.
+
+        What lies `beside` another object is not read back where the store's reply to the write proves its bytes.
 
         Raises:
             ObjectDiffers: other bytes lie there; they stay.
@@ -46,15 +50,19 @@ class Writer:
         lock = self.attributes.lock.lock(new.origin.dated_at if new.origin else None, now=self.now())
         with self.keys.hold(new.key):
             # A store that would overwrite is asked first; this process is then the only writer (the archive's lock).
-            found = None if self.abilities.conditional_writes else look(self.connection, new.key)
-            if found is None and self.send(new, body, lock):
-                self.confirm(new.key, body, lock)
+            free = self.abilities.conditional_writes or self.names.claims(self.connection, new.key)
+            found = None if free else look(self.connection, new.key)
+            if found is None and (reply := self.send(new, body, lock)) is not None:
+                if not (beside and self._proves(reply, body, lock)):
+                    self.confirm(new.key, body, lock)
                 return StoredObject(new.key, body.size_bytes, adopted=False)
             self._adopt(new.key, found or look(self.connection, new.key), body, lock)
             return StoredObject(new.key, body.size_bytes, adopted=True)
 
-    def send(self, new: NewObject, body: Body, lock: Lock, *, condition: bool | None = None) -> bool:
-        """Send a body; False when the store says that the key is taken. `condition` overrules what the store can do.
+    def send(
+        self, new: NewObject, body: Body, lock: Lock, *, condition: bool | None = None
+    ) -> Mapping[str, Any] | None:
+        """Send a body; the store's reply, None when it says that the key is taken. `condition` overrules what it can do.
 
         Raises:
             StoreMismatch, StoreRefused, StoreUnavailable, StoreDenied, StoreFull.
@@ -64,12 +72,14 @@ class Writer:
             params["IfNoneMatch"] = "*"
         for pause_s in (*_PAUSES_S, None):
             try:
-                self.connection.call("put_object", new.key, seen=TAKEN | CONFLICT, Body=body.data, **params)
+                reply: Mapping[str, Any] = self.connection.call(
+                    "put_object", new.key, seen=TAKEN | CONFLICT, Body=body.data, **params
+                )
             except Refused as refused:
                 if refused.code in TAKEN:
-                    return False
+                    return None
             else:
-                return True
+                return reply
             if pause_s is not None:
                 time.sleep(pause_s * random.uniform(0.5, 1.5))  # noqa: S311 - jitter
         raise StoreUnavailable(f"{new.key}: the store says again and again that another write to this key is under way")
@@ -93,6 +103,11 @@ class Writer:
             raise StoreMismatch(f"{key}: the store tells another MD5 than was sent")
         _check_lock(key, found, lock)
         return found
+
+    def _proves(self, reply: Mapping[str, Any], body: Body, lock: Lock) -> bool:
+        """Whether a store whose ETags are MD5s tells the MD5 of what it took, and there is no lock to be read back."""
+        no_lock = lock.until_at is None and not lock.legal_hold
+        return no_lock and self.abilities.etag_is_md5 and md5_of(reply) == body.md5
 
     def _params(self, new: NewObject, body: Body) -> dict[str, Any]:
         params: dict[str, Any] = {
