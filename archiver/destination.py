@@ -112,13 +112,14 @@ def accept_compliance(settings: Settings, *, accepted: bool) -> None:
 
     Raises:
         SettingsError: nobody did.
-        StoreDenied: the file can't be written.
+        StoreDenied, StoreUnavailable: the file can't be looked for, or not be written.
     """
     if settings.archive.store != "s3" or settings.store.s3.object_lock_mode != "COMPLIANCE":
         return
     note = Path(settings.store.local.root) / ".archiver" / _ACCEPTED
-    if note.exists():
-        return
+    with spoken(str(note)):
+        if note.exists():
+            return
     if not accepted:
         raise SettingsError(
             "store.s3.object_lock_mode = 'COMPLIANCE': nobody, not even the account's root, can delete what is written "

@@ -357,3 +357,15 @@ def test_a_private_authority_is_all_that_https_needs_row_68(tmp_path: Path) -> N
         it.configure(pbx={"ca_file": str(tmp_path / "ca.pem")})
         assert it.run().code == 0
         assert_holds_all(it, rows)
+
+
+# The destination
+
+
+def test_a_root_that_can_not_even_be_looked_at_is_a_destination_that_can_not_be_used(tmp_path: Path) -> None:
+    with rig(tmp_path / "work", recordings(1)) as it:
+        it.configure(store__local={"root": str(tmp_path / ("a" * 300) / "archive")})
+        said = it.run()
+        assert said.code == 5
+        assert "aaa/archive" in said.err
+        assert "Traceback" not in said.err

@@ -229,9 +229,11 @@ def open_root(disk: Disk, root: Path, *, make: bool) -> OpenRoot:
         StoreDenied: the root is no folder, belongs to somebody else or anybody may write to it; says what to run.
         StoreFull, StoreUnavailable.
     """
-    if root.is_symlink() and not root.exists():
-        raise StoreDenied(f"{root} is a symlink to nowhere: mount its target or remove it")
-    path = str(root.resolve())
+    with spoken(str(root)):
+        # These look at the disk as well: a parent may be closed to us, or a name too long.
+        if root.is_symlink() and not root.exists():
+            raise StoreDenied(f"{root} is a symlink to nowhere: mount its target or remove it")
+        path = str(root.resolve())
     with spoken(path):
         try:
             fd = disk.open(path, FOLDER_FLAGS)
