@@ -4,12 +4,11 @@
 from, what was given (never a secret) and what is allowed.
 """
 
-import difflib
 import os
 import re
 import stat
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
@@ -30,6 +29,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from archiver import setting_checks as checks
+from archiver import setting_problems
 from archiver.bandwidth import Bandwidth
 from archiver.errors import SettingsError
 
@@ -223,12 +223,17 @@ class Settings(BaseSettings):
         """
         names = ("base_url", "username", "domain", "account_ids")
         missing = [f"pbx.{name}" for name in names if not getattr(self.pbx, name)]
-        if not self._password_source():
+        if not self.password_source():
             missing.append(f"a password (pbx.password_file, pbx.password_command or {_PASSWORD_VARIABLE})")
         if missing:
             raise SettingsError(f"{self._origin.file}: still missing: {', '.join(missing)}")
         if self.pbx.ca_file is not None and not self.pbx.ca_file.is_file():
             raise SettingsError(f"pbx.ca_file: {str(self.pbx.ca_file)!a} isn't there; it must be a PEM file, or ''")
+
+    @property
+    def source_file(self) -> str:
+        """The settings file that was read."""
+        return self._origin.file
 
     def ledger_url(self) -> str:
         """The ledger's address; without one in the settings, SQLite under the archive's `.archiver`."""
@@ -241,7 +246,7 @@ class Settings(BaseSettings):
         Raises:
             SettingsError: there is no source or more than one, a file that others can read, or a command that failed.
         """
-        source = self._password_source()
+        source = self.password_source()
         if not source:
             allowed = f"pbx.password_file, pbx.password_command or {_PASSWORD_VARIABLE}"
             raise SettingsError(f"{self._origin.file}: no password for the PBX; set one of {allowed}")
@@ -260,7 +265,8 @@ class Settings(BaseSettings):
             raise SettingsError(f"{source} gave an empty password")
         return password
 
-    def _password_source(self) -> str:
+    def password_source(self) -> str:
+        """Which key or variable gives the PBX password; '' when none does. SettingsError when more than one does."""
         given = {
             self._origin.password: self.pbx.password.get_secret_value(),
             "pbx.password_file": self.pbx.password_file,
@@ -272,12 +278,13 @@ class Settings(BaseSettings):
         return "".join(sources)
 
 
-def load(path: Path | None, *, overrides: Mapping[str, object] | None = None) -> Settings:
+def load(path: Path | None, *, overrides: Mapping[str, object] | None = None, only: Collection[str] = ()) -> Settings:
     """The settings from flags, environment, file and defaults, the first of these that gives a key.
 
     Args:
         path: the settings file; None for `$ARCHIVER_SETTINGS`, else `./settings.toml`.
         overrides: what flags gave, by dotted key (`transfer.concurrency`) or by section; None is a flag not given.
+        only: read nothing but these sections, whatever stands in the others (for `doctor`); all when empty.
 
     Raises:
         SettingsError: the file isn't there, or any value or key is wrong; one message for all of them.
@@ -285,19 +292,22 @@ def load(path: Path | None, *, overrides: Mapping[str, object] | None = None) ->
     file = path or Path(os.environ.get("ARCHIVER_SETTINGS") or "settings.toml")
     table, mode = _read_file(file)
     variables, problems = _environment()
+    if only:
+        table = {name: value for name, value in table.items() if name in only}
+        variables = {key: found for key, found in variables.items() if key.partition(".")[0] in only}
+        problems = []
     flags = dict(_flat(overrides or {}))
     places = dict.fromkeys(flags, "the command line")
     places = {key: f"the environment ({name})" for key, (name, _) in variables.items()} | places
     for key, value in ({key: value for key, (_, value) in variables.items()} | flags).items():
         _put(table, key, value)
     private = [name for name in table if name.startswith("_")]  # pydantic-settings would take these for its own
-    problems += [_problem("extra_forbidden", (name,), {}, places, str(file)) for name in private]
+    problems += [f"{file}: {setting_problems.unknown(name, _KEYS)}" for name in private]
     settings = Settings()
     try:
         settings = Settings(**{name: value for name, value in table.items() if name not in private})
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        problems += [_problem(one["type"], one["loc"], one, places, str(file)) for one in found]
+        problems += [_problem(dict(one), places, str(file)) for one in error.errors(include_url=False)]
     if problems:
         raise SettingsError("\n".join(dict.fromkeys(problems)))
     given_by = variables.get("pbx.password", ("pbx.password", ""))[0]
@@ -330,8 +340,8 @@ def _environment() -> tuple[dict[str, tuple[str, str]], list[str]]:
             if key in _KEYS and name == _variable(key):
                 known[key] = (name, value)
             else:
-                near = [_variable(match) for match in _near(key)]
-                problems.append(f"the environment: {name!a} is not a setting{_hint(near)}")
+                near = [_variable(match) for match in setting_problems.near(key, _KEYS)]
+                problems.append(f"the environment: {name!a} is not a setting{setting_problems.hint(near)}")
     return known, problems
 
 
@@ -368,31 +378,11 @@ def _fields(model: type[BaseModel], above: str = "") -> Iterator[tuple[str, Fiel
 _KEYS: dict[str, FieldInfo] = dict(_fields(Settings))
 
 
-def _near(key: str) -> list[str]:
-    """Keys that the given one may be a slip of: in name, or right but for the section."""
-    name = key.rpartition(".")[2]
-    return difflib.get_close_matches(key, _KEYS, n=1, cutoff=0.75) or [k for k in _KEYS if k.rpartition(".")[2] == name]
-
-
-def _hint(near: list[str]) -> str:
-    return f"; did you mean {' or '.join(near)}?" if near else "; settings.example.toml lists them all"
-
-
-def _problem(kind: str, loc: tuple[int | str, ...], error: Mapping[str, Any], places: dict[str, str], file: str) -> str:
-    """One wrong key: where it came from, what was given unless it may be secret, and what is allowed."""
-    key = ".".join(part for part in loc if isinstance(part, str))
-    where = places.get(key, file)
-    if kind == "extra_forbidden":
-        return f"{where}: {key!a} is not a setting{_hint(_near(key))}"
-    field = _KEYS.get(key)
-    allowed = str(error["msg"]).replace("Input should be", "must be")
-    if kind == "value_error":
-        allowed = str(error["ctx"]["error"])
-    elif field is not None and field.description:
-        allowed = field.description
-    elif field is None:
-        allowed = "must be a section"
-    given = ascii(error["input"])
-    if field is None or key in _SECRET_KEYS or "@" in given:
-        return f"{where}: {key} {allowed}" if key else f"{where}: {allowed}"
-    return f"{where}: {key} = {given[:100]}{'…' if len(given) > 100 else ''}: {allowed}"  # noqa: PLR2004
+def _problem(error: Mapping[str, Any], places: dict[str, str], file: str) -> str:
+    """One wrong key, with where it came from."""
+    key = ".".join(part for part in error["loc"] if isinstance(part, str))
+    where, field = places.get(key, file), _KEYS.get(key)
+    if error["type"] == "extra_forbidden":
+        return f"{where}: {setting_problems.unknown(key, _KEYS)}"
+    allowed = None if field is None else field.description or ""
+    return f"{where}: {setting_problems.wrong(key, error, allowed, secret=key in _SECRET_KEYS)}"
