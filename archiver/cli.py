@@ -142,6 +142,18 @@ def plan(context: Context, since: str | None, until: str | None, account_ids: tu
 
 
 @cli.command()
+@_json
+@click.pass_obj
+def doctor(context: Context, as_json: bool) -> None:
+    """Look at settings, store, ledger and PBX, and say what to mend; archives nothing."""
+    from archiver.examination import examine
+
+    report = examine(context.settings_file, hide=context.redaction.hide)
+    _say(report, words.doctor_words, as_json)
+    _leave(ExitCode(report.exit_code))
+
+
+@cli.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=9443, show_default=True, help="0 takes a free one.")
 @click.option("--tls", is_flag=True, help="HTTPS with a certificate made on the spot (needs the openssl program).")
 @click.option("--recordings", type=click.IntRange(0, 1_000_000), default=300, show_default=True)

@@ -1,6 +1,7 @@
 """Reports as people read them on a terminal: plain lines, no colour, widths that fit 80 columns."""
 
 import json
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     # For their shape only: a command loads what it needs and nothing else.
     from archiver.demo import DemoResult
+    from archiver.reports.doctor import DoctorReport, Section
     from archiver.reports.plan import PlanReport
     from archiver.reports.run_report import RunReport
     from archiver.reports.status import StatusReport
@@ -153,6 +155,60 @@ def plan_words(report: "PlanReport") -> str:
     return "\n".join(lines)
 
 
+_TITLES = {
+    "settings": "Settings",
+    "store": "Store",
+    "folder": "The archive's local folder",
+    "ledger": "Ledger",
+    "pbx": "PBX",
+}
+_NOT_TRIED = "how it lists (paging, time filter) is not tried out in this version"
+
+
+def doctor_words(report: "DoctorReport") -> str:
+    """What `doctor` found, and what to do."""
+    lines = [line for section in report.sections for line in _section_words(section)]
+    states = [check.state for section in report.sections for check in section.checks]
+    left_out = [_TITLES[section.name].lower() for section in report.sections if section.not_examined]
+    if report.exit_code:
+        count = states.count("failed")
+        things = f"{count} thing{'s'[: count > 1]} {'stands' if count == 1 else 'stand'} in the way"
+        lines.append(f"{things}: a run would end with exit code {report.exit_code:d}.")
+    elif report.outcome == "weak":
+        lines.append(f"A run can begin. Worth a look: {states.count('weak')}, marked weak.")
+    else:
+        lines.append("Everything that was looked at works; a run can begin.")
+    if left_out:
+        lines.append(f"Not examined: {', '.join(left_out)}.")
+    return "\n".join(lines)
+
+
+def _section_words(section: "Section") -> list[str]:
+    place = f": {_printable(section.place)}" if section.place else ""
+    lines = [f"{_TITLES[section.name]}{place}"]
+    if section.not_examined:
+        lines += _wrapped("  not examined: ", section.not_examined)
+    for check in section.checks:
+        lines += _wrapped(f"  {check.state:<8}{check.name.replace('_', ' '):<17}", check.found)
+        if check.advice:
+            lines.append(f"{'':27}→ {_printable(check.advice)}")  # in one piece, so that a command can be copied
+    if section.name == "pbx" and section.checks:
+        lines += _wrapped("  ", _NOT_TRIED)
+    return [*lines, ""]
+
+
+def _wrapped(start: str, text: str) -> list[str]:
+    """A text in a column of its own; paths and addresses stay whole, so that they can be copied."""
+    return textwrap.wrap(
+        _printable(text),
+        width=80,
+        initial_indent=start,
+        subsequent_indent=" " * len(start),
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
+
+
 def size(size_bytes: float) -> str:
     """Bytes for people: 3.8 MB, 1.2 GB."""
     for unit in ("B", "kB", "MB", "GB", "TB"):
@@ -174,6 +230,11 @@ def _duration(hours: float) -> str:
 
 def _one_line(text: str) -> str:
     return text.encode("unicode_escape").decode("ascii")
+
+
+def _printable(text: str) -> str:
+    """A text for a person, who may paste a path from it; only what a terminal would obey is escaped."""
+    return "".join(letter if letter.isprintable() else _one_line(letter) for letter in text)
 
 
 def _toml(text: str) -> str:

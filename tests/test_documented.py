@@ -12,6 +12,7 @@ from archiver.cli import cli
 from archiver.errors import ExitCode
 from archiver.pipeline import worker
 from archiver.recording import Status
+from archiver.reports.doctor import FIRST
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -62,6 +63,12 @@ def test_no_exit_code_is_explained_that_does_not_exist() -> None:
     assert explained == {code.value for code in ExitCode}
 
 
+def test_the_order_of_the_doctors_codes_is_that_of_the_page() -> None:
+    page = DOCS["exit-codes.md"]
+    section = page[page.index("## `doctor`") :]
+    assert [int(code) for code in re.findall(r"^\d\. \*\*(\d+)\*\*", section, re.MULTILINE)] == list(FIRST)
+
+
 @pytest.mark.parametrize("status", list(Status))
 def test_every_status_is_explained(status: Status) -> None:
     assert f"`{status.value}`" in README or f"──▶ {status.value}" in README
@@ -79,7 +86,14 @@ def test_every_setting_that_the_pages_name_exists() -> None:
     sections = "pbx|listing|transfer|archive|store|ledger|cluster"
     for page, text in PAGES.items():
         for name in re.findall(rf"`((?:{sections})\.[a-z_0-9.]+)(?= =|`)", text):
-            if name in {"pbx.base", "stores.base", "ledger.base", "pbx.listing", "pbx.payloads"}:
+            if name in {
+                "pbx.base",
+                "stores.base",
+                "ledger.base",
+                "pbx.listing",
+                "pbx.payloads",
+                "ledger.ledger_doctor",
+            }:
                 continue
             found: object = known
             for part in name.split("."):

@@ -15,6 +15,7 @@ from s3_proxy import Fault, proxied, refuse
 from s3_servers import SERVERS
 from stores import Bytes, fixity, new
 
+from archiver.check import Check
 from archiver.errors import ObjectDiffers, Severity, StoreDenied, StoreMismatch, StoreRefused
 from archiver.recording import Fixity
 from archiver.stores.archive_folder import ArchiveFolder
@@ -22,7 +23,7 @@ from archiver.stores.base import NewObject, Origin
 from archiver.stores.s3 import S3Store
 from archiver.stores.s3_access import Attributes, S3Access
 from archiver.stores.s3_body import MediaFile
-from archiver.stores.s3_doctor import Check, examine
+from archiver.stores.s3_doctor import examine
 from archiver.stores.s3_heads import Abilities
 from archiver.stores.s3_lock import LockPolicy
 from archiver.stores.s3_names import KnownNames

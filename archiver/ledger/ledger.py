@@ -47,7 +47,7 @@ async def open_ledger(url: str, *, create: bool = True, busy_timeout_s: float = 
         LedgerTooNew: a newer program wrote it; it was left untouched.
         LedgerError: it can't be opened, is no ledger, or lies on a network file system.
     """
-    backend = _backend(url, busy_timeout_s=busy_timeout_s)
+    backend = backend_of(url, busy_timeout_s=busy_timeout_s)
     writer = Writer[Settled](backend, write_settled)
     await writer.open(partial(schema.prepare, backend=backend), create=create)
     return SqlLedger(backend, writer)
@@ -208,7 +208,12 @@ class SqlLedger:
             self._reading = None
 
 
-def _backend(url: str, *, busy_timeout_s: float) -> Backend:
+def backend_of(url: str, *, busy_timeout_s: float) -> SqliteBackend:
+    """The database that the address names; nothing is opened yet.
+
+    Raises:
+        LedgerError: it names none that is known.
+    """
     # What follows is a path, whatever characters it has: nothing in it is a host, an option or a password.
     path = url.removeprefix(_SQLITE)
     if path == url:

@@ -40,6 +40,22 @@ def prepare(connection: Connection, backend: Backend) -> None:
     connection.rollback()
 
 
+def is_current(connection: Connection, backend: Backend) -> bool:
+    """Whether the schema is whole and the newest; False for one that `prepare` will bring up to date. Changes nothing.
+
+    Raises:
+        LedgerTooNew, LedgerError: as `prepare`.
+    """
+    backend.begin(connection, write=False)
+    try:
+        if not _is_current(connection):
+            return False
+        _check_shape(connection)
+        return True
+    finally:
+        connection.rollback()
+
+
 def migrate(connection: Connection) -> None:
     """Run the missing migrations on `connection`, within the transaction that the caller began and will end."""
     from alembic import command

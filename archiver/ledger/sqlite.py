@@ -48,8 +48,17 @@ class SqliteBackend:
         """See the promise."""
         return (SQLAlchemyError, sqlite3.Error, OSError)
 
-    def connect(self, *, create: bool) -> Connection:
-        """See the promise; the folder must exist and must not be on a network file system."""
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    def check_place(self) -> None:
+        """A ledger can lie here: the folder exists and is not on a network file system.
+
+        Raises:
+            LedgerError: with what to do.
+        """
         folder = self._path.resolve().parent
         if not folder.is_dir():
             raise LedgerError(f"The ledger {self._path} can't be opened: its folder {folder} does not exist.")
@@ -60,6 +69,10 @@ class SqliteBackend:
                     f"The ledger {self._path} lies on a network file system ({kind}), where SQLite may lose it: "
                     "put ledger.url on a local disk."
                 )
+
+    def connect(self, *, create: bool) -> Connection:
+        """See the promise; the place must be good for a ledger."""
+        self.check_place()
         self._find(create=create)
         connection = self._open("rw")
         _driver(connection).execute(f"PRAGMA cache_size=-{_CACHE_KIB}")

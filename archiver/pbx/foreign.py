@@ -117,3 +117,12 @@ def retry_after_s(text: str, *, now: datetime) -> float | None:
     if at.tzinfo is None:
         at = at.replace(tzinfo=UTC)
     return min(max((at - now).total_seconds(), 0.0), MOST_RETRY_AFTER_S)
+
+
+def skew_s(date: str, *, now: datetime) -> float | None:
+    """How far `now` is ahead of a Date header, in seconds; None when there is none, or it is no date."""
+    try:
+        at = parsedate_to_datetime(date)
+    except (ValueError, TypeError, OverflowError):
+        return None
+    return (now - (at if at.tzinfo else at.replace(tzinfo=UTC))).total_seconds()

@@ -32,7 +32,7 @@ from archiver.errors import (
 )
 from archiver.pbx import payloads
 from archiver.pbx.base import Access, CdrsAnswer, RecordingsAnswer, Traffic
-from archiver.pbx.foreign import Translated, check_status
+from archiver.pbx.foreign import Translated, check_status, skew_s
 from archiver.pbx.media import HttpBody, MediaRequest, in_path, media_paths
 from archiver.pbx.retrying import RetryPolicy
 from archiver.window import Window
@@ -53,11 +53,13 @@ class PbxSession:
     """An async context manager that keeps the promise of `base.Pbx`.
 
     One sign-in serves all workers: whoever meets a 401 first drops the old token and signs in again, the others wait
-    and repeat their own request. Raises SettingsError when `ca_file` can't be read.
+    and repeat their own request. `skew_s` is how far this machine's clock is ahead of the PBX's, None before the first
+    sign-in or when it does not tell its time. Raises SettingsError when `ca_file` can't be read.
     """
 
     def __init__(self, access: Access, *, read_pause_s: float = _RATE_WINDOW_S) -> None:
         self.traffic = Traffic()
+        self.skew_s: float | None = None
         self._access = access
         self._policy = RetryPolicy(access.max_retries, access.retry_wait_s)
         self._rate = _rate_limiter(access.requests_per_s)
@@ -90,6 +92,14 @@ class PbxSession:
     async def __aexit__(self, *_: object) -> None:
         if self._http is not None:
             await self._http.close()
+
+    async def sign_in(self) -> None:
+        """Sign in now rather than with the first request; retries by itself.
+
+        Raises:
+            SignInRefused, BadSignInReply, CertificateRefused, PbxKeptFailing.
+        """
+        await self._signed_in()
 
     async def recordings_page(
         self, account_id: str, query: Window, *, page_size: int, cursor: str | None
@@ -224,6 +234,7 @@ class PbxSession:
         self.traffic.logins += 1
         with _TRANSLATED:
             response = await self._request("POST", _LOGIN_PATH, headers={"Content-Type": "application/json"}, data=body)
+            self.skew_s = skew_s(response.headers.get("Date", ""), now=datetime.now(UTC))
             async with response:
                 try:
                     _check(response, media=False)

@@ -49,12 +49,21 @@ class ArchiveFolder:
             StoreDenied, StoreFull, StoreUnavailable: with what to do.
         """
         self.temporaries.prepare()
+        self.check_room()
+
+    def check_room(self) -> Room:
+        """What is free, when that is enough for a run to begin.
+
+        Raises:
+            StoreDenied, StoreFull, StoreUnavailable: with what to do.
+        """
         room = self.room()
         if room.free_bytes is not None and room.free_bytes < self._reserve_bytes:
             free, reserve = room.free_bytes >> 20, self._reserve_bytes >> 20
             raise StoreFull(f"{self.path}: {free} MiB are free, less than the reserve of {reserve} MiB: free some room")
         if room.free_inodes is not None and room.free_inodes < _LEAST_FREE_INODES:
             raise StoreFull(f"{self.path}: the file system has only {room.free_inodes} inodes left: remove small files")
+        return room
 
     def room(self) -> Room:
         """What is free for this user.

@@ -56,9 +56,32 @@ class ArchiveLock:
         except BlockingIOError:
             raise ArchiveInUse(f"the archive is in use by {_holder(self._fd)} (lock {path})") from None
         except OSError as error:
-            raise StoreDenied(
-                f"{path}: this file system has no locks ({error.strerror}); mount it with locks"
-            ) from error
+            raise _no_locks(path, error) from error
+
+
+def held_by(folder: ArchiveFolder) -> str | None:
+    """Who holds the archive's lock now, in words; None when nobody does. Takes it for an instant only.
+
+    Raises:
+        StoreDenied, StoreFull, StoreUnavailable: the lock file can't be used.
+    """
+    path = f"{folder.path}/{OWN_FOLDER}/lock"
+    with spoken(path), folder.folders.use((OWN_FOLDER,), create=True) as own:
+        fd = os.open("lock", _FLAGS, 0o600, dir_fd=own.fd)
+        try:
+            # Shared, so that two who look don't take each other for a run.
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return _holder(fd)
+        except OSError as error:
+            raise _no_locks(path, error) from error
+        finally:
+            os.close(fd)
+    return None
+
+
+def _no_locks(path: str, error: OSError) -> StoreDenied:
+    return StoreDenied(f"{path}: this file system has no locks ({error.strerror}); mount it with locks")
 
 
 def _holder(fd: int) -> str:

@@ -3,10 +3,10 @@
 import base64
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime
-from typing import Literal
 
+from archiver.check import Check, failed
 from archiver.errors import StoreError, StoreMismatch
 from archiver.stores.s3_access import Attributes
 from archiver.stores.s3_connection import Refused, S3Connection
@@ -20,18 +20,6 @@ from archiver.stores.s3_writing import Writer
 
 _ODD_SKEW_S = 60
 _WRONG_MD5 = base64.b64encode(bytes(16)).decode("ascii")
-
-State = Literal["ok", "weak", "failed"]
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    """One thing looked at: `ok`; `weak`, the archive works without it; `failed`, a run would end with exit code 5."""
-
-    name: str
-    state: State
-    found: str
-    advice: str = ""
 
 
 def examine(connection: S3Connection, attributes: Attributes, *, now: Callable[[], datetime]) -> tuple[Check, ...]:
@@ -56,8 +44,7 @@ def examine(connection: S3Connection, attributes: Attributes, *, now: Callable[[
     except StoreError as error:
         names = ("bucket", "lock_setup" if attributes.lock.wanted else "write", "write")
         done = {check.name for check in checks}
-        failed = next(name for name in names if name not in done)
-        return (*checks, Check(failed, "failed", str(error)))
+        return (*checks, failed(next(name for name in names if name not in done), error))
     rest = (_read_back, _conditional, _digests, _lock, _versions)
     return (*checks, *(_guarded(check, writer, probe) for check in rest))
 
@@ -66,7 +53,7 @@ def _guarded(check: Callable[[Writer, Probe], Check], writer: Writer, probe: Pro
     try:
         return check(writer, probe)
     except StoreError as error:
-        return Check(check.__name__.removeprefix("_"), "failed", str(error))
+        return failed(check.__name__.removeprefix("_"), error)
 
 
 def _clock(connection: S3Connection) -> Check:

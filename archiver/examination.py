@@ -1,0 +1,153 @@
+"""`doctor`: examines settings, store, ledger and PBX, one after another; what one lacks does not keep the others back.
+
+Synchronous but for the PBX, so that Ctrl-C ends it at once: it holds nothing that would have to be finished.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime
+from pathlib import Path
+
+from archiver.assembly import access, refuse_what_is_not_built, utc_now
+from archiver.check import Check, failed
+from archiver.destination import COMPLIANCE_FLAG, accept_compliance, access_of, attributes_of
+from archiver.errors import SettingsError, StoreError
+from archiver.ledger import ledger_doctor
+from archiver.pbx.base import Access
+from archiver.pbx.session import PbxSession
+from archiver.proof import pbx_doctor
+from archiver.reports.doctor import DoctorReport, Examined, doctor_report
+from archiver.settings import Settings, load
+from archiver.stores import local_doctor
+
+_STORE_SECTIONS = ("archive", "store", "ledger")
+_MOST_RETRIES = 1
+"""A person waits: a fault that passes within a run's patience is worth being seen here."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What could be read of the settings: all, only what the store needs (`pbx` is None then), or nothing."""
+
+    checks: tuple[Check, ...]
+    settings: Settings | None = None
+    pbx: Access | None = None
+
+
+def examine(
+    settings_file: Path | None, *, hide: Callable[[Iterable[str]], None], now: Callable[[], datetime] = utc_now
+) -> DoctorReport:
+    """Look at everything that a run needs, and say what to mend. `hide` is told the secrets before they are used.
+
+    Makes what a run would make at the destination, and archives nothing.
+    """
+    known = _read(settings_file)
+    settings = known.settings
+    if settings is None:
+        why = "the settings can't be read"
+        others = [Examined(name, not_examined=why) for name in ("store", "ledger", "pbx")]
+        return doctor_report([Examined("settings", checks=known.checks), *others])
+    hide([settings.pbx.password.get_secret_value(), known.pbx.password.text if known.pbx else ""])
+    store = tuple(_destination(settings, now))
+    return doctor_report(
+        [
+            Examined("settings", settings.source_file, known.checks),
+            *store,
+            _ledger(settings, store[-1]),
+            _pbx(settings, known.pbx, now),
+        ]
+    )
+
+
+def _read(settings_file: Path | None) -> _Known:
+    """The settings; what is wrong outside of the store's sections still leaves the store to be examined."""
+    try:
+        settings = load(settings_file)
+    except SettingsError as error:
+        wrong = tuple(Check("values", "failed", line) for line in str(error).splitlines())
+        try:
+            return _Known(wrong, load(settings_file, only=_STORE_SECTIONS))
+        except SettingsError:
+            return _Known(wrong)
+    checks = [Check("values", "ok", f"{settings.source_file} and the environment hold no mistake")]
+    try:
+        refuse_what_is_not_built(settings)
+    except SettingsError as error:
+        checks.append(failed("version", error))
+    if not settings.archive.durable:
+        said = "archive.durable is false: a power loss may take what counts as archived"
+        checks.append(Check("durable", "weak", said, "set it to true, unless this archive is a trial"))
+    try:
+        pbx = access(settings)
+    except SettingsError as error:
+        return _Known((*checks, failed("pbx", error)), settings)
+    count = len(settings.pbx.account_ids)
+    said = f"{pbx.base_url}, {count} account{'s'[: count > 1]}; the password comes from {settings.password_source()}"
+    return _Known((*checks, Check("pbx", "ok", said)), settings, pbx)
+
+
+def _destination(settings: Settings, now: Callable[[], datetime]) -> Iterator[Examined]:
+    """The store, and with S3 the local folder that ledger, lock and temporary files lie in; the folder is the last."""
+    root, remote = settings.store.local.root, settings.archive.store == "s3"
+    folder = local_doctor.examine(root, objects=not remote)
+    if remote:
+        s3 = settings.store.s3
+        yield Examined("store", f"s3://{s3.bucket}", tuple(_bucket(settings, now)))
+    yield Examined("folder" if remote else "store", str(root), folder)
+
+
+def _bucket(settings: Settings, now: Callable[[], datetime]) -> Iterator[Check]:
+    from archiver.stores import s3_doctor
+    from archiver.stores.s3_connection import S3Connection
+
+    try:
+        attributes = attributes_of(settings.store.s3)
+    except SettingsError as error:
+        yield failed("settings", error)
+        return
+    try:
+        accept_compliance(settings, accepted=False)
+    except (SettingsError, StoreError):
+        # What nobody accepted yet is not tried out either: GOVERNANCE needs the same of the bucket and can be undone.
+        attributes = replace(attributes, lock=replace(attributes.lock, mode="GOVERNANCE"))
+        said = "locks in COMPLIANCE mode were not accepted yet: they are tried out below in GOVERNANCE mode"
+        yield Check("compliance", "weak", said, f"the first run asks for {COMPLIANCE_FLAG}")
+    try:
+        connection = S3Connection(replace(access_of(settings.store.s3, threads=1), attempts=1 + _MOST_RETRIES))
+    except StoreError as error:
+        yield failed("bucket", error)
+        return
+    try:
+        yield from s3_doctor.examine(connection, attributes, now=now)
+    finally:
+        connection.close()
+
+
+def _ledger(settings: Settings, folder: Examined) -> Examined:
+    url = settings.ledger_url()
+    if not url.startswith("sqlite:///"):
+        # Its address may hold a password.
+        return Examined("ledger", not_examined="this version knows only SQLite")
+    if not settings.ledger.url.get_secret_value() and any(
+        check.state == "failed" and check.name == "root" for check in folder.checks
+    ):
+        return Examined("ledger", not_examined=f"it lies in {folder.place}, which can't be used")
+    return Examined("ledger", url.removeprefix("sqlite:///"), ledger_doctor.examine(url))
+
+
+def _pbx(settings: Settings, reach: Access | None, now: Callable[[], datetime]) -> Examined:
+    if reach is None:
+        return Examined("pbx", settings.pbx.base_url, not_examined="its settings are wrong or not complete, see above")
+    quick = replace(reach, max_retries=min(reach.max_retries, _MOST_RETRIES))
+
+    async def look() -> tuple[Check, ...]:
+        async with PbxSession(quick) as pbx:
+            return await pbx_doctor.examine(
+                pbx, reach.base_url, settings.pbx.account_ids, now=now().replace(microsecond=0)
+            )
+
+    try:
+        return Examined("pbx", reach.base_url, asyncio.run(look()))
+    except SettingsError as error:
+        return Examined("pbx", reach.base_url, (failed("settings", error),))

@@ -1,0 +1,71 @@
+"""Examines the ledger for `doctor`: whether it can lie where it shall, opens, fits this program and can be written."""
+
+import os
+import stat
+from collections.abc import Iterator
+
+from sqlalchemy import Connection
+
+from archiver.check import Check, failed
+from archiver.errors import LedgerError
+from archiver.ledger.ledger import backend_of
+from archiver.ledger.schema import is_current
+from archiver.ledger.sqlite import SqliteBackend
+
+_BUSY_TIMEOUT_S = 5.0
+_OTHERS = 0o077
+
+
+def examine(url: str) -> tuple[Check, ...]:
+    """Look at the ledger and change nothing in it; one that is not there yet is not made. Raises nothing."""
+    try:
+        backend = backend_of(url, busy_timeout_s=_BUSY_TIMEOUT_S)
+    except LedgerError as error:
+        return (failed("place", error),)
+    folder = backend.path.parent
+    try:
+        backend.check_place()
+        is_there = backend.path.exists()
+    except (LedgerError, OSError) as error:
+        return (failed("place", backend.explain(error)),)
+    if not os.access(folder, os.W_OK | os.X_OK):
+        return (Check("place", "failed", f"{folder} can't be written", "give it to the user that archives"),)
+    place = Check("place", "ok", f"{backend.path}, on a local disk")
+    if not is_there:
+        return (place, Check("schema", "ok", "there is no ledger yet: the first run makes it"))
+    return (place, *_opened(backend))
+
+
+def _opened(backend: SqliteBackend) -> Iterator[Check]:
+    """The first that fails ends it."""
+    errors: tuple[type[Exception], ...] = (LedgerError, *backend.errors)
+    connection, name = None, "open"
+    try:
+        connection = backend.connect(create=False)
+        for look in (_schema, _write, _private):
+            name = look.__name__.removeprefix("_")
+            yield look(connection, backend)
+    except errors as error:
+        yield failed(name, backend.explain(error))
+    finally:
+        if connection is not None:
+            connection.close()
+
+
+def _schema(connection: Connection, backend: SqliteBackend) -> Check:
+    if is_current(connection, backend):
+        return Check("schema", "ok", "it opens, and its schema is this program's")
+    return Check("schema", "ok", "it opens; its schema is older, and the next run brings it up to date")
+
+
+def _write(connection: Connection, backend: SqliteBackend) -> Check:
+    backend.begin(connection, write=True)
+    connection.rollback()
+    return Check("write", "ok", "it can be written")
+
+
+def _private(_: Connection, backend: SqliteBackend) -> Check:
+    mode = stat.S_IMODE(backend.path.stat().st_mode)
+    if mode & _OTHERS:
+        return Check("private", "weak", f"others can read it (mode {mode:04o})", "the next run takes their rights away")
+    return Check("private", "ok", "only this user can read it")
