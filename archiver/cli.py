@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import os
 import signal
 import sys
@@ -18,6 +17,7 @@ import stamina.instrumentation
 import structlog
 
 from archiver import __version__, words
+from archiver.engine.loop import run_tuned
 from archiver.errors import ArchiverError, ExitCode, SettingsError
 from archiver.logs import Redaction, configure, to_stream
 from archiver.progress import Progress
@@ -95,7 +95,9 @@ def run(
     as_json: bool,
 ) -> None:
     """Archive: with --since a backfill of [since, until), without it the nightly run. Due retries come along."""
-    from archiver.assembly import RunRequest, run_archive, run_plan
+    from archiver.archiving import run_archive
+    from archiver.assembly import RunRequest
+    from archiver.inspection import run_plan
     from archiver.reports.run_report import exit_code
 
     settings = context.settings()
@@ -116,7 +118,7 @@ def run(
 @click.pass_obj
 def status(context: Context, as_json: bool) -> None:
     """Show per account: covered through, recordings and bytes by status, oldest pending, last run."""
-    from archiver.assembly import run_status
+    from archiver.inspection import run_status
 
     settings = context.settings()
     _say(_loop(context, lambda _: run_status(settings)), words.status_words, as_json)
@@ -130,7 +132,8 @@ def status(context: Context, as_json: bool) -> None:
 @click.pass_obj
 def plan(context: Context, since: str | None, until: str | None, account_ids: tuple[str, ...], as_json: bool) -> None:
     """Walk the listing only: recordings, bytes, hours at the configured limits, free space, by month."""
-    from archiver.assembly import RunRequest, run_plan
+    from archiver.assembly import RunRequest
+    from archiver.inspection import run_plan
 
     if since is None:
         raise click.UsageError("plan needs --since")
@@ -300,22 +303,7 @@ def _loop(context: Context, work: Callable[[asyncio.Event], Coroutine[Any, Any, 
             loop.add_signal_handler(number, on_signal, number)
         return await work(stop)
 
-    # What was imported so far stays for the whole run; the collector need not look at it again and again.
-    gc.freeze()
-    # What a recording leaves is mostly freed by its reference counts; the default looks every 700 objects.
-    gc.set_threshold(20_000, 20, 50)
-    # The disk's thread asks for the interpreter after every system call; by default it may wait 5 ms each time.
-    sys.setswitchinterval(0.0005)
-    with asyncio.Runner(loop_factory=_new_loop()) as runner:
-        return runner.run(with_signals())
-
-
-def _new_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
-    try:
-        import uvloop
-    except ImportError:
-        return None
-    return uvloop.new_event_loop
+    return run_tuned(with_signals())
 
 
 def _say(report: Any, to_words: Callable[[Any], str], as_json: bool) -> None:

@@ -6,7 +6,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from archiver.assembly import RunRequest, RunResult, Watcher, run_archive, run_verify
+from archiver.archiving import RunResult, run_archive
+from archiver.assembly import RunRequest
+from archiver.engine.base import Watcher
+from archiver.inspection import run_verify
 from archiver.proof.verify import VerifyReport
 from archiver.settings import Settings
 from archiver.simulator import Corpus, Credentials, Simulator

@@ -43,6 +43,14 @@ class Destination:
             self.folder.prepare()
         await asyncio.to_thread(self.store.prepare)
 
+    async def join(self) -> None:
+        """Make the local folder ready beside the process that prepared both and holds the archive's lock.
+
+        Raises:
+            StoreDenied, StoreFull, StoreUnavailable.
+        """
+        await asyncio.to_thread(self.folder.join)
+
     def close(self) -> None:
         """Give everything back."""
         self.store.close()

@@ -42,6 +42,10 @@ class Progress:
             self._log.warning(
                 "recording not archived", account_id=account_id, recording_id=recording_id, status=status, reason=reason
             )
+        self.moved()
+
+    def moved(self) -> None:
+        """The tally has changed."""
         now_s = time.monotonic()
         if now_s - self._drawn_at_s >= _REFRESH_S:
             self._drawn_at_s = now_s

@@ -7,7 +7,8 @@ from pathlib import Path
 
 from archive_rig import ACCOUNTS, SINCE, UNTIL, key, media
 
-from archiver.assembly import RunRequest, RunResult, run_archive, utc_now
+from archiver.archiving import RunResult, run_archive
+from archiver.assembly import RunRequest, utc_now
 from archiver.pipeline.tally import Tally
 from archiver.settings import Settings
 from archiver.simulator import SimulatedRecording
@@ -29,6 +30,9 @@ class Silent:
         pass
 
     def settled(self, account_id: str, recording_id: str, status: str, reason: str) -> None:
+        pass
+
+    def moved(self) -> None:
         pass
 
 

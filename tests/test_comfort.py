@@ -21,7 +21,6 @@ PROGRAM = [sys.executable, "-m", "archiver"]
     ("sections", "key"),
     [
         ({"ledger": {"url": "postgresql://ledger.example/archive"}}, "ledger.url"),
-        ({"transfer": {"processes": 4}}, "transfer.processes"),
         ({"cluster": {"scheduler": "tcp://scheduler.example:8786"}}, "cluster.scheduler"),
     ],
 )

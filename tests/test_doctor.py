@@ -174,10 +174,10 @@ def test_settings_that_do_not_name_the_store_leave_nothing_to_examine(tmp_path: 
 
 def test_what_this_version_can_not_do_is_a_setting_that_is_wrong(tmp_path: Path) -> None:
     with rig(tmp_path / "work", fresh()) as it:
-        it.configure(transfer={"processes": 4})
+        it.configure(cluster={"scheduler": "tcp://scheduler.example:8786"})
         said = it.command("doctor", "--json")
         assert said.code == 2
-        assert "transfer.processes" in sections(said)["settings"]["version"]["found"]
+        assert "cluster.scheduler" in sections(said)["settings"]["version"]["found"]
 
 
 # The local folder
@@ -400,7 +400,7 @@ def test_the_code_is_that_of_what_a_run_meets_first(tmp_path: Path) -> None:
         it.root.touch()
         wrong = {"ARCHIVER_PBX__PASSWORD": "wrong"}
         assert it.command("doctor", "--json", env=wrong).code == 5
-        it.configure(transfer={"processes": 2})
+        it.configure(cluster={"scheduler": "tcp://scheduler.example:8786"})
         assert it.command("doctor", "--json", env=wrong).code == 2
 
 

@@ -1,8 +1,8 @@
 """What the pipeline sees of the PBX: connection facts, framing, counters, and the promise of a media body."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -60,6 +60,11 @@ class Traffic:
     logins: int = 0
     pages: int = 0
     successes: int = 0
+
+    def become_sum(self, parts: "Sequence[Traffic]") -> None:
+        """Take the sum of what several sessions asked."""
+        for each in fields(self):
+            setattr(self, each.name, sum(getattr(part, each.name) for part in parts))
 
 
 @dataclass(frozen=True, slots=True)

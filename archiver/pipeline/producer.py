@@ -1,7 +1,7 @@
 """Lists windows into the ledger and feeds what needs work to the workers; a full feed stops the listing."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -30,10 +30,13 @@ class Partition:
 
 @dataclass(frozen=True, slots=True)
 class Order:
-    """What a run is asked to do; `account_ids` are those whose due retries it takes along."""
+    """What a run is asked to do; `account_ids` are those whose due retries it takes along.
+
+    `take` gives the next partition to list, None when there are no more.
+    """
 
     run: Run
-    partitions: Iterable[Partition]
+    take: Callable[[], Awaitable[Partition | None]]
     account_ids: tuple[str, ...]
     page_size: int
     side_by_side: int
@@ -77,17 +80,16 @@ class Producer:
         Raises:
             ArchiverError: fatal ones only, perhaps in an exception group.
         """
-        partitions = iter(self._order.partitions)
         try:
             async with asyncio.TaskGroup() as group:
                 for _ in range(self._order.side_by_side):
-                    group.create_task(self._lister(partitions))
+                    group.create_task(self._lister())
             await self._feed_due()
         finally:
             self._feed.close()
 
-    async def _lister(self, partitions: Iterator[Partition]) -> None:
-        for partition in partitions:
+    async def _lister(self) -> None:
+        while (partition := await self._order.take()) is not None:
             await self._list(partition)
 
     async def _list(self, partition: Partition) -> None:

@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Self
 
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, ExitCode
 from archiver.ledger.base import Ledger, Settlement, Task
 from archiver.pipeline.breaker import Breaker
 from archiver.pipeline.feed import Feed
@@ -24,10 +25,27 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Failure:
+    """A fatal error as a value, which can go from one process to another."""
+
+    code: str
+    exit_code: ExitCode
+    text: str
+
+    @classmethod
+    def of(cls, error: ArchiverError) -> Self:
+        """What is to be known of an error."""
+        return cls(error.code, error.exit_code, str(error))
+
+    def __str__(self) -> str:
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
 class Ended:
     """How a run ended: `error` is the fatal one that ended it, `stopped` whether somebody asked it to stop."""
 
-    error: ArchiverError | None
+    error: Failure | None
     stopped: bool
 
 
@@ -61,7 +79,7 @@ async def run(
             on_settled(task, settlement)
             breaker.look(settlement.reason or None, settlement.detail)
 
-    error: ArchiverError | None = None
+    error: Failure | None = None
     try:
         async with asyncio.TaskGroup() as group:
             listing = group.create_task(producer.produce())
@@ -70,7 +88,7 @@ async def run(
             await asyncio.wait([listing, *workers])
             watch.cancel()
     except* ArchiverError as errors:
-        error = _first(errors)
+        error = Failure.of(_first(errors))
     await ledger.flush()
     return Ended(error, stop.is_set())
 

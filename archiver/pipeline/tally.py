@@ -1,7 +1,7 @@
 """A run's counts. Conserved by construction: each id is listed once and has one outcome; what has none yet is pending."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields
 
 from archiver.ledger.base import Settlement, Task
 from archiver.recording import Status
@@ -87,6 +87,13 @@ class Tally:
         self.problems_total += 1
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(problem)
+
+    def become_sum(self, parts: "Sequence[Tally]") -> None:
+        """Take the sum of the parts, whose ids are disjoint."""
+        for each in fields(self):
+            if each.name != "problems":
+                setattr(self, each.name, sum(getattr(part, each.name) for part in parts))
+        self.problems = [problem for part in parts for problem in part.problems][:MOST_PROBLEMS]
 
     @property
     def something_left(self) -> bool:

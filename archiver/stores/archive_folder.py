@@ -51,6 +51,14 @@ class ArchiveFolder:
         self.temporaries.prepare()
         self.check_room()
 
+    def join(self) -> None:
+        """Find out how this run's own process writes here, which has prepared the folder and holds the archive's lock.
+
+        Raises:
+            StoreDenied, StoreFull, StoreUnavailable.
+        """
+        self.temporaries.join()
+
     def check_room(self) -> Room:
         """What is free, when that is enough for a run to begin.
 

@@ -147,6 +147,14 @@ class Temporaries:
                 if not found.is_folder:
                     with suppress(FileNotFoundError):
                         self._disk.unlink(found.name, dir_fd=self._folder.fd)
+        self.join()
+
+    def join(self) -> None:
+        """Find out what the file system can, without touching what another process of this run has here.
+
+        Raises:
+            StoreDenied, StoreFull, StoreUnavailable: as for `prepare`.
+        """
         self._nameless = self._probe_nameless()
         if not self._nameless:
             self._probe_named()
@@ -187,11 +195,12 @@ class Temporaries:
             raise StoreDenied(f"{self._folder.path}: the file system has no hard links; use one such as ext4 or xfs")
 
     def _probe(self, file: TemporaryFile) -> bool:
+        name = f"probe-{os.getpid()}"
         try:
             file.write(b"\0")
-            file.publish(self._folder, "probe")
+            file.publish(self._folder, name)
             with spoken_but_absent(self._folder.path):
-                self._disk.unlink("probe", dir_fd=self._folder.fd)
+                self._disk.unlink(name, dir_fd=self._folder.fd)
         except FileNotFoundError:
             return False
         except FileExistsError:

@@ -1,0 +1,187 @@
+"""`archiver run`: a run is led from here, and its shares are worked on by the same coroutine in one process or many."""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import msgspec
+
+from archiver.assembly import (
+    RunRequest,
+    access,
+    chosen_accounts,
+    hands_for,
+    make_bench,
+    partitions,
+    periods,
+    refuse_what_is_not_built,
+    utc_now,
+)
+from archiver.destination import Destination, accept_compliance, open_destination
+from archiver.engine.base import Seat, Watcher
+from archiver.engine.here import Here
+from archiver.engine.pool import Pool
+from archiver.ledger.base import Ledger, Run
+from archiver.ledger.ledger import open_ledger
+from archiver.pbx.base import Access
+from archiver.pbx.session import PbxSession
+from archiver.pipeline.producer import Order
+from archiver.pipeline.run import Ended, Limits, run
+from archiver.pipeline.tally import Tally
+from archiver.reports.run_report import RunReport, outcome, run_report
+from archiver.settings import Settings
+from archiver.stores.lock import ArchiveLock
+from archiver.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run's report with what the exit code needs."""
+
+    report: RunReport
+    tally: Tally
+    ended: Ended
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What everybody who works on a run must know; it can go to another process."""
+
+    settings: Settings
+    reach: Access
+    run: Run
+    account_ids: tuple[str, ...]
+    retry_missing: bool
+
+
+async def run_archive(
+    settings: Settings,
+    request: RunRequest,
+    *,
+    stop: asyncio.Event,
+    watcher: Watcher,
+    now: Callable[[], datetime] = utc_now,
+) -> RunResult:
+    """List, fetch, store, remember; the report is in the ledger too. Other processes go by the wall clock, not by `now`.
+
+    Raises:
+        ArchiverError: when the run could not begin; once it has, fatal errors are in the result.
+    """
+    refuse_what_is_not_built(settings)
+    started_at = now().replace(microsecond=0)
+    account_ids = chosen_accounts(settings, request.account_ids)
+    reach = access(settings)
+    run_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+    async with AsyncExitStack() as stack:
+        destination = open_destination(settings, durable=settings.archive.durable)
+        stack.callback(destination.close)
+        lock = ArchiveLock(destination.folder, run_id=run_id, started_at=started_at)
+        stack.callback(lock.close)
+        accept_compliance(settings, accepted=request.compliance_accepted)
+        many = settings.transfer.processes > 1
+        pool = await stack.enter_async_context(Pool(settings.transfer.processes, work_beside)) if many else None
+        await destination.prepare()
+        ledger = await open_ledger(settings.ledger_url())
+        stack.push_async_callback(ledger.close)
+        wanted = {
+            account_id: await periods(settings, ledger, request, account_id, started_at) for account_id in account_ids
+        }
+        for account_id, windows in wanted.items():
+            await ledger.ask_for(account_id, windows)
+        the_run = await ledger.begin_run(run_id, started_at=started_at)
+        share = Share(settings, reach, the_run, account_ids, request.retry_missing)
+        source = partitions(settings, wanted, started_at)
+        begun_s = asyncio.get_running_loop().time()
+        if pool is not None:
+            ended = await pool.run(_apart(share), source, stop=stop, watcher=watcher)
+            tally, traffic = pool.tally, pool.traffic
+        else:
+            here = Here(source, stop, watcher)
+            ended = await work(share, here, destination, ledger, now=now)
+            tally, traffic = here.tally, here.traffic
+        report = run_report(
+            run_id=run_id,
+            period=_whole(wanted),
+            accounts=list(account_ids),
+            tally=tally,
+            traffic=traffic,
+            ended=ended,
+            duration_s=asyncio.get_running_loop().time() - begun_s,
+        )
+        encoded = msgspec.json.encode(report)
+        await ledger.end_run(the_run, outcome=outcome(tally, ended), ended_at=now(), report=encoded)
+        return RunResult(report, tally, ended, traffic.pages)
+
+
+async def work(
+    share: Share, seat: Seat, destination: Destination, ledger: Ledger, *, now: Callable[[], datetime] = utc_now
+) -> Ended:
+    """Work on what the seat gives out until there is no more; every outcome is durable on return.
+
+    Raises:
+        ArchiverError: when the work could not begin; once it has, fatal errors are in the result.
+    """
+    settings = share.settings
+    async with AsyncExitStack() as stack:
+        hands = await hands_for(settings, destination, stack)
+        reach = replace(share.reach, requests_per_s=share.reach.requests_per_s * seat.part)
+        pbx = await stack.enter_async_context(PbxSession(reach))
+        tally = Tally()
+        seat.begin(tally, pbx.traffic)
+        bench = make_bench(settings, pbx, destination, hands, seat, run_id=share.run.run_id, now=now)
+        order = Order(
+            run=share.run,
+            take=seat.take,
+            account_ids=share.account_ids,
+            page_size=settings.pbx.page_size,
+            side_by_side=settings.listing.concurrency,
+            retry_missing=share.retry_missing,
+        )
+        return await run(
+            order,
+            bench,
+            ledger=ledger,
+            limits=Limits(settings.transfer.concurrency, settings.transfer.queue_size, settings.transfer.grace_s),
+            tally=tally,
+            stop=seat.stop,
+            on_settled=lambda task, settlement: seat.settled(
+                task.recording.account_id, task.recording.recording_id, settlement.status, settlement.detail
+            ),
+            now=now,
+            give_up=destination.give_up,
+        )
+
+
+async def work_beside(share: Share, seat: Seat) -> Ended:
+    """`work` in a process of its own, beside the one that leads the run and holds the archive's lock.
+
+    Raises:
+        ArchiverError: see `work`.
+    """
+    async with AsyncExitStack() as stack:
+        destination = open_destination(share.settings, durable=share.settings.archive.durable, make=False)
+        stack.callback(destination.close)
+        await destination.join()
+        ledger = await open_ledger(share.settings.ledger_url(), create=False)
+        stack.push_async_callback(ledger.close)
+        return await work(share, seat, destination, ledger)
+
+
+def _apart(share: Share) -> Share:
+    """A process's share: as many recordings at a time as one alone would have, in its part of the memory."""
+    settings = share.settings
+    memory = settings.transfer.memory // settings.transfer.processes
+    transfer = settings.transfer.model_copy(update={"memory": memory})
+    return replace(share, settings=settings.model_copy(update={"transfer": transfer}))
+
+
+def _whole(wanted: dict[str, list[Window]]) -> Window | None:
+    """From the first to the last instant that was asked for."""
+    asked = [window for windows in wanted.values() for window in windows]
+    if not asked:
+        return None
+    return Window(min(window.start_at for window in asked), max(window.end_at for window in asked))

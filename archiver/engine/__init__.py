@@ -1,0 +1,1 @@
+"""Where partitions are worked on: in this process, or in a pool of them."""

@@ -1,0 +1,61 @@
+"""What the coroutine that archives sees of the place where it runs, so that it is the same everywhere."""
+
+import asyncio
+from typing import Protocol
+
+from archiver.pbx.base import Traffic
+from archiver.pipeline.producer import Partition
+from archiver.pipeline.tally import Tally
+
+
+class Watcher(Protocol):
+    """What wants to see a run go on (the progress bar)."""
+
+    def begin(self, tally: Tally) -> None:
+        """The run begins; the tally stays live."""
+        ...
+
+    def bytes_came(self, size_bytes: int) -> None:
+        """Media came in."""
+        ...
+
+    def settled(self, account_id: str, recording_id: str, status: str, reason: str) -> None:
+        """A recording has its outcome."""
+        ...
+
+    def moved(self) -> None:
+        """The tally has changed."""
+        ...
+
+
+class Seat(Protocol):
+    """Where one share of a run is worked on: it gives out partitions, says when to stop, and takes counts.
+
+    `part` is the share of the run's limits that belongs to this seat just now, above 0 and at most 1.
+    """
+
+    @property
+    def stop(self) -> asyncio.Event:
+        """Set when the run shall end."""
+        ...
+
+    @property
+    def part(self) -> float:
+        """Share of the request rate and of the bandwidth."""
+        ...
+
+    async def take(self) -> Partition | None:
+        """The next partition to list, None when there are no more."""
+        ...
+
+    def begin(self, tally: Tally, traffic: Traffic) -> None:
+        """The work begins; both stay live."""
+        ...
+
+    def bytes_came(self, size_bytes: int) -> None:
+        """Media came in."""
+        ...
+
+    def settled(self, account_id: str, recording_id: str, status: str, reason: str) -> None:
+        """A recording has its outcome."""
+        ...

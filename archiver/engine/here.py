@@ -1,0 +1,38 @@
+"""A run in this process alone."""
+
+import asyncio
+from collections.abc import Iterable
+
+from archiver.engine.base import Watcher
+from archiver.pbx.base import Traffic
+from archiver.pipeline.producer import Partition
+from archiver.pipeline.tally import Tally
+
+
+class Here:
+    """The only seat of a run (`base.Seat`); `tally` and `traffic` are those of the work itself."""
+
+    def __init__(self, partitions: Iterable[Partition], stop: asyncio.Event, watcher: Watcher) -> None:
+        self.stop = stop
+        self.part = 1.0
+        self.tally = Tally()
+        self.traffic = Traffic()
+        self._partitions = iter(partitions)
+        self._watcher = watcher
+
+    async def take(self) -> Partition | None:
+        """The next partition to list, None when there are no more."""
+        return next(self._partitions, None)
+
+    def begin(self, tally: Tally, traffic: Traffic) -> None:
+        """The work begins; both stay live."""
+        self.tally, self.traffic = tally, traffic
+        self._watcher.begin(tally)
+
+    def bytes_came(self, size_bytes: int) -> None:
+        """Media came in."""
+        self._watcher.bytes_came(size_bytes)
+
+    def settled(self, account_id: str, recording_id: str, status: str, reason: str) -> None:
+        """A recording has its outcome."""
+        self._watcher.settled(account_id, recording_id, status, reason)
