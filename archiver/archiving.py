@@ -64,26 +64,28 @@ async def run_archive(
     *,
     stop: asyncio.Event,
     watcher: Watcher,
+    pool: Pool | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> RunResult:
-    """List, fetch, store, remember; the report is in the ledger too. Other processes go by the wall clock, not by `now`.
+    """List, fetch, store, remember; the report is in the ledger too.
+
+    `pool` is of as many processes as the settings name, started already; they go by the wall clock, not by `now`.
 
     Raises:
         ArchiverError: when the run could not begin; once it has, fatal errors are in the result.
     """
     refuse_what_is_not_built(settings)
-    started_at = now().replace(microsecond=0)
-    account_ids = chosen_accounts(settings, request.account_ids)
-    reach = access(settings)
-    run_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
     async with AsyncExitStack() as stack:
+        pool = await _pool(settings, pool, stack)
+        started_at = now().replace(microsecond=0)
+        account_ids = chosen_accounts(settings, request.account_ids)
+        reach = access(settings)
+        run_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         destination = open_destination(settings, durable=settings.archive.durable)
         stack.callback(destination.close)
         lock = ArchiveLock(destination.folder, run_id=run_id, started_at=started_at)
         stack.callback(lock.close)
         accept_compliance(settings, accepted=request.compliance_accepted)
-        many = settings.transfer.processes > 1
-        pool = await stack.enter_async_context(Pool(settings.transfer.processes, work_beside)) if many else None
         await destination.prepare()
         ledger = await open_ledger(settings.ledger_url())
         stack.push_async_callback(ledger.close)
@@ -169,6 +171,16 @@ async def work_beside(share: Share, seat: Seat) -> Ended:
         ledger = await open_ledger(share.settings.ledger_url(), create=False)
         stack.push_async_callback(ledger.close)
         return await work(share, seat, destination, ledger)
+
+
+def started_pool(settings: Settings) -> Pool | None:
+    """The processes that these settings name, started; None where one process is enough."""
+    return Pool(settings.transfer.processes, work_beside) if settings.transfer.processes > 1 else None
+
+
+async def _pool(settings: Settings, given: Pool | None, stack: AsyncExitStack) -> Pool | None:
+    pool = given or started_pool(settings)
+    return None if pool is None else await stack.enter_async_context(pool)
 
 
 def _apart(share: Share) -> Share:

@@ -95,7 +95,7 @@ def run(
     as_json: bool,
 ) -> None:
     """Archive: with --since a backfill of [since, until), without it the nightly run. Due retries come along."""
-    from archiver.archiving import run_archive
+    from archiver.archiving import run_archive, started_pool
     from archiver.assembly import RunRequest
     from archiver.inspection import run_plan
     from archiver.reports.run_report import exit_code
@@ -107,8 +107,10 @@ def run(
         plan_report = _loop(context, lambda _: run_plan(settings, request, compare=True))
         _say(plan_report, words.plan_words, as_json)
         _leave(ExitCode.LEFT if plan_report.windows_incomplete else ExitCode.DONE)
+    # Before there is any thread: the progress bar has one.
+    pool = started_pool(settings)
     with _progress(context) as progress:
-        result = _loop(context, lambda stop: run_archive(settings, request, stop=stop, watcher=progress))
+        result = _loop(context, lambda stop: run_archive(settings, request, stop=stop, watcher=progress, pool=pool))
     _say(result.report, words.run_words, as_json)
     _leave(exit_code(result.tally, result.pages, result.ended, signal=next(iter(context.stop_signal), None)))
 

@@ -33,15 +33,14 @@ def spread(it: Rig, **transfer: object) -> None:
 
 
 def children(pid: int) -> list[int]:
-    """The run's own processes; not the one that Python keeps for shared memory."""
+    """The processes that a run has started."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             parent = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
-            command = (folder / "cmdline").read_bytes()
         except OSError:
             continue
-        if parent == pid and b"spawn_main" in command:
+        if parent == pid:
             found.append(int(folder.name))
     return found
 

@@ -5,7 +5,7 @@ import os
 import signal
 import socket
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -25,10 +25,15 @@ Work = Callable[[Any, Seat], Awaitable[Ended]]
 finds it."""
 
 
-def main(end: socket.socket, work: Work) -> None:
-    """A process's whole life. It ends when its share is done, or at once when the run's own process is gone."""
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        # A terminal and systemd signal all processes of a run; the first among them says in order what is to be done.
+def main(end: socket.socket, work: Work, inherited: Sequence[socket.socket]) -> None:
+    """A process's whole life. It ends when its share is done, or at once when the run's own process is gone.
+
+    `inherited` are ends of wires that are not for this process.
+    """
+    for other in inherited:
+        other.close()
+    # A terminal and systemd signal all processes of a run; the one that leads says in order what is to be done.
+    for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
     with suppress(ConnectionError, EOFError):
         run_tuned(_life(end, work))
@@ -37,6 +42,8 @@ def main(end: socket.socket, work: Work) -> None:
 async def _life(end: socket.socket, work: Work) -> None:
     wire = await Wire.over(end)
     begin: Begin = await wire.receive()
+    # Until now it is how Python ends a process that was never needed.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     seat = RemoteSeat(wire, begin.part)
     async with asyncio.TaskGroup() as group:
         others = [group.create_task(seat.listen()), group.create_task(seat.tell_now_and_then())]

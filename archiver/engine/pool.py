@@ -4,7 +4,9 @@ import asyncio
 import multiprocessing
 import signal
 import socket
-from collections.abc import Iterable, Iterator
+import sys
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.process import BaseProcess
 from types import TracebackType
@@ -38,14 +40,16 @@ class _Child:
 class Pool:
     """Processes that wait for their share; an async context manager, on leaving which none is left.
 
-    They are started at once, lest their imports be waited for later. `tally` and `traffic` are sums over all of them,
+    They are started at once. Best before there is any thread or event loop: they are forked then, and need no imports of
+    their own (on Linux; elsewhere, and later, they start from nothing). `tally` and `traffic` are sums over all of them,
     up to a fifth of a second old while the run goes on.
     """
 
     def __init__(self, processes: int, work: Work) -> None:
         self._count = processes
-        self._work = work
         self._children: list[_Child] = []
+        for number in range(1, processes + 1):
+            self._children.append(_started(work, number, [child.end for child in self._children]))
         self._active: set[_Child] = set()
         self._halt = asyncio.Event()
         self._ends: list[Ended] = []
@@ -54,13 +58,6 @@ class Pool:
         self.traffic = Traffic()
 
     async def __aenter__(self) -> Self:
-        context = multiprocessing.get_context("spawn")
-        for number in range(self._count):
-            ours, theirs = socket.socketpair()
-            with theirs:
-                process = context.Process(target=main, args=(theirs, self._work), name=f"archiver-{number + 1}")
-                process.start()
-            self._children.append(_Child(process, ours))
         return self
 
     async def __aexit__(
@@ -177,6 +174,18 @@ class Pool:
                 except ConnectionError:
                     # It is dead or done, which whoever attends to it will hear.
                     continue
+
+
+def _started(work: Work, number: int, earlier: Sequence[socket.socket]) -> _Child:
+    alone = sys.platform == "linux" and threading.active_count() == 1
+    context = multiprocessing.get_context("fork") if alone else multiprocessing.get_context("spawn")
+    ours, theirs = socket.socketpair()
+    with theirs:
+        # Whoever is forked has our ends too, and would keep the wires open after our end.
+        inherited = (*earlier, ours) if alone else ()
+        process = context.Process(target=main, args=(theirs, work, inherited), name=f"archiver-{number}", daemon=True)
+        process.start()
+    return _Child(process, ours)
 
 
 def _how_it_ended(exitcode: int | None) -> str:

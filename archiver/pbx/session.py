@@ -70,6 +70,7 @@ class PbxSession:
         self._generation = 0
         self._worked_generation = 0
         self._sign_in_lock = asyncio.Lock()
+        self._refusal: SignInRefused | None = None
         self._quiet_until = 0.0
         self._http: aiohttp.ClientSession | None = None
 
@@ -207,8 +208,15 @@ class PbxSession:
         if self._token:
             return self._token, self._generation
         async with self._sign_in_lock:
+            if self._refusal is not None:
+                # Whoever waited need not be refused too: some systems lock an account after a few.
+                raise SignInRefused(str(self._refusal))
             if not self._token:
-                self._token = await self._sign_in()
+                try:
+                    self._token = await self._sign_in()
+                except SignInRefused as error:
+                    self._refusal = error
+                    raise
                 self._generation += 1
             return self._token, self._generation
 
