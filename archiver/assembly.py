@@ -17,6 +17,7 @@ from archiver.pbx.base import Access, Secret
 from archiver.pbx.retrying import RetryPolicy
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.feed import Budget
+from archiver.pipeline.limiter import Limiter
 from archiver.pipeline.planning import nightly_periods
 from archiver.pipeline.producer import Partition
 from archiver.pipeline.threads import Threads
@@ -186,6 +187,7 @@ def make_bench(
         run_id=run_id,
         now=now,
         throttle=Throttle(bytes_per_s),
+        limiter=Limiter(settings.transfer.concurrency),
         on_bytes=seat.bytes_came,
     )
 

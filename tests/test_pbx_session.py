@@ -3,6 +3,7 @@
 import asyncio
 import inspect
 import ssl
+import time
 import traceback
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ from archiver.errors import (
 )
 from archiver.pbx import foreign
 from archiver.pbx.base import Access, Framing, MediaBody, Secret
+from archiver.pbx.retrying import RetryPolicy
 from archiver.pbx.session import PbxSession
 from archiver.simulator import (
     Action,
@@ -57,6 +59,7 @@ from archiver.simulator import (
     Status,
     Switches,
 )
+from archiver.simulator.switches import BucketRule
 from archiver.window import Window
 
 ACCOUNT = "a" * 32
@@ -692,3 +695,43 @@ async def test_no_error_carries_a_password_or_a_token(kind: Any, action: Action)
         assert pbx.canaries
         for canary in pbx.canaries | {PASSWORD}:
             assert canary not in told
+
+
+# Rate, pace and latency
+
+
+async def test_a_body_tells_how_long_the_pbx_took_without_our_own_waits() -> None:
+    async with pair(switches=Switches(media_think_time_s=0.1), requests_per_s=1.0) as (_, session):
+        await session.sign_in()
+        async with session.media(ACCOUNT, IDS[0]) as body:
+            # The rate alone made it wait a second.
+            assert 0.1 <= body.waited_s < 0.9
+            await whole(body)
+
+
+async def test_the_rate_can_be_changed_while_requests_wait_for_it() -> None:
+    async with pair(requests_per_s=2.0) as (pbx, session):
+        await session.sign_in()
+        waiting = asyncio.gather(*(media(session, name) for name in IDS))
+        await asyncio.sleep(0)
+        session.set_rate(0)
+        await asyncio.wait_for(waiting, 10)
+        session.set_rate(100.0)
+        begun_s = time.monotonic()
+        await asyncio.gather(*(media(session, name) for name in IDS))
+        # No second's allowance at once, as at the beginning.
+        assert time.monotonic() - begun_s >= 0.35
+        assert pbx.stats.requests_by_kind["media"] == 2 * len(IDS)
+
+
+async def test_a_429_paces_whatever_comes_after_it() -> None:
+    async with pair(switches=Switches(bucket=BucketRule(20, 50))) as (pbx, session):
+
+        async def persistent(name: str) -> None:
+            async for attempt in RetryPolicy(10, 0.05).attempts():
+                with attempt:
+                    await media(session, name)
+
+        await asyncio.gather(*(persistent(name) for name in IDS))
+        assert session._pace.per_s is not None
+        assert pbx.stats.bucket_refusals < len(IDS)

@@ -103,6 +103,11 @@ class MediaBody(Protocol):
         """Announced type, lower case, without parameters."""
         ...
 
+    @property
+    def waited_s(self) -> float:
+        """How long the PBX took until its answer began, in seconds; our own waits before the request don't count."""
+        ...
+
     async def read(self) -> bytes:
         """The next bytes as they come; empty at the end.
 

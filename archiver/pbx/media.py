@@ -43,12 +43,15 @@ class MediaRequest:
 class HttpBody:
     """A body on its way in; keeps the promise of `base.MediaBody`."""
 
-    def __init__(self, response: aiohttp.ClientResponse, min_rate_bytes_per_s: float, rate_window_s: float) -> None:
+    def __init__(
+        self, response: aiohttp.ClientResponse, waited_s: float, *, min_rate_bytes_per_s: float, rate_window_s: float
+    ) -> None:
         self._response = response
         self._min_rate_bytes_per_s = min_rate_bytes_per_s
         self._rate_window_s = rate_window_s
-        self._waited_s = 0.0
+        self._waiting_s = 0.0
         self._seen = 0
+        self.waited_s = waited_s
         self.content_type = response.content_type.lower()
         self.content_length = response.content_length
         if response.headers.get("Transfer-Encoding", "").lower() == "chunked":
@@ -70,12 +73,12 @@ class HttpBody:
         with _TRANSLATED:
             chunk = await self._response.content.readany()
         # Only waiting for the PBX counts: a slow disk or our own bandwidth limit is not its fault.
-        self._waited_s += time.monotonic() - asked_at_s
+        self._waiting_s += time.monotonic() - asked_at_s
         self._seen += len(chunk)
-        if chunk and self._waited_s >= self._rate_window_s:
-            if self._seen < self._min_rate_bytes_per_s * self._waited_s:
-                raise TooSlow(f"only {self._seen} bytes came in {self._waited_s:.0f} s")
-            self._waited_s, self._seen = 0.0, 0
+        if chunk and self._waiting_s >= self._rate_window_s:
+            if self._seen < self._min_rate_bytes_per_s * self._waiting_s:
+                raise TooSlow(f"only {self._seen} bytes came in {self._waiting_s:.0f} s")
+            self._waiting_s, self._seen = 0.0, 0
         return chunk
 
 

@@ -34,6 +34,7 @@ from archiver.pbx import payloads
 from archiver.pbx.base import Access, CdrsAnswer, RecordingsAnswer, Traffic
 from archiver.pbx.foreign import Translated, check_status, skew_s
 from archiver.pbx.media import HttpBody, MediaRequest, in_path, media_paths
+from archiver.pbx.pace import Pace
 from archiver.pbx.retrying import RetryPolicy
 from archiver.window import Window
 
@@ -44,6 +45,7 @@ _MOST_PAGE_BYTES = 32 << 20
 _MOST_LOGIN_BYTES = 1 << 20
 _READ_BUFFER_BYTES = 256 << 10
 _RATE_WINDOW_S = 60.0
+_CHANGED_BURST_S = 0.1
 _TRANSLATED = Translated()
 _REFUSALS = 3
 """So many fresh tokens refused in a row, none of which ever worked, end the run."""
@@ -62,7 +64,10 @@ class PbxSession:
         self.skew_s: float | None = None
         self._access = access
         self._policy = RetryPolicy(access.max_retries, access.retry_wait_s)
+        self._rate_per_s = access.requests_per_s
         self._rate = _rate_limiter(access.requests_per_s)
+        self._rate_turns = asyncio.Lock()
+        self._pace = Pace()
         self._rate_window_s = read_pause_s
         self._media_paths = media_paths(access.recording_path)
         self._media_path_known = len(self._media_paths) == 1
@@ -93,6 +98,13 @@ class PbxSession:
     async def __aexit__(self, *_: object) -> None:
         if self._http is not None:
             await self._http.close()
+
+    def set_rate(self, requests_per_s: float) -> None:
+        """Change the limit of requests per second; 0 is no limit. Only the first of those who wait waits as before."""
+        if requests_per_s != self._rate_per_s:
+            self._rate_per_s = requests_per_s
+            # A new allowance must not bring a whole second's burst each time.
+            self._rate = _rate_limiter(requests_per_s, burst_s=_CHANGED_BURST_S)
 
     async def sign_in(self) -> None:
         """Sign in now rather than with the first request; retries by itself.
@@ -142,7 +154,7 @@ class PbxSession:
             last = self._media_path_known or n == len(self._media_paths) - 1
             try:
                 with _TRANSLATED:
-                    response = await self._get(
+                    response, waited_s = await self._get(
                         path.replace("{recording_id}", name), account_id, accept="audio/mpeg", media=True
                     )
             except (MediaNotThere, RequestRefused) as error:
@@ -156,7 +168,12 @@ class PbxSession:
                 elif not last:
                     response.close()
                     continue
-            return HttpBody(response, self._access.min_rate_bytes_per_s, self._rate_window_s)
+            return HttpBody(
+                response,
+                waited_s,
+                min_rate_bytes_per_s=self._access.min_rate_bytes_per_s,
+                rate_window_s=self._rate_window_s,
+            )
         raise AssertionError("unreachable")
 
     def media_url(self, recording_id: str) -> str:
@@ -173,21 +190,23 @@ class PbxSession:
         if cursor is not None:
             parameters["startKey"] = cursor
         with _TRANSLATED:
-            response = await self._get(f"{path}?{urlencode(parameters)}", account_id, accept="application/json")
+            response, _ = await self._get(f"{path}?{urlencode(parameters)}", account_id, accept="application/json")
             async with response:
                 body = await _limited(response, _MOST_PAGE_BYTES)
         self.traffic.pages += 1
         self._succeeded()
         return body
 
-    async def _get(self, target: str, account_id: str, *, accept: str, media: bool = False) -> aiohttp.ClientResponse:
-        """A 200 answer whose body is still to come; with a fresh token where the old one was refused."""
+    async def _get(
+        self, target: str, account_id: str, *, accept: str, media: bool = False
+    ) -> tuple[aiohttp.ClientResponse, float]:
+        """A 200 answer whose body is still to come, and how long it took; with a fresh token for a refused one."""
         first_generation = 0
         for _ in range(_REFUSALS):
             token, generation = await self._signed_in()
             first_generation = first_generation or generation
             headers = {"Authorization": f"Bearer {token}", "X-Account-ID": account_id, "Accept": accept}
-            response = await self._request("GET", target, headers=headers)
+            response, waited_s = await self._request("GET", target, headers=headers)
             try:
                 _check(response, media=media)
             except TokenExpired:
@@ -199,7 +218,7 @@ class PbxSession:
                 response.close()
                 raise
             self._worked_generation = max(self._worked_generation, generation)
-            return response
+            return response, waited_s
         if self._worked_generation >= first_generation:
             raise RequestRefused("the PBX refuses this request with every fresh token (HTTP 401)", http_status=401)
         raise SignInRefused("the PBX signs us in and then refuses every token it gave (HTTP 401)")
@@ -241,7 +260,9 @@ class PbxSession:
     async def _sign_in_once(self, body: bytes) -> str:
         self.traffic.logins += 1
         with _TRANSLATED:
-            response = await self._request("POST", _LOGIN_PATH, headers={"Content-Type": "application/json"}, data=body)
+            response, _ = await self._request(
+                "POST", _LOGIN_PATH, headers={"Content-Type": "application/json"}, data=body
+            )
             self.skew_s = skew_s(response.headers.get("Date", ""), now=datetime.now(UTC))
             async with response:
                 try:
@@ -255,16 +276,22 @@ class PbxSession:
         self._succeeded()
         return token
 
-    async def _request(self, verb: str, target: str, **arguments: Any) -> aiohttp.ClientResponse:
+    async def _request(self, verb: str, target: str, **arguments: Any) -> tuple[aiohttp.ClientResponse, float]:
+        """An answer, and how long the PBX took for it, without our own waits, in seconds."""
         if self._http is None:
             raise AssertionError("the session is not open")
         if self._quiet_until and (quiet_s := self._quiet_until - time.monotonic()) > 0:
             await asyncio.sleep(quiet_s)
         if self._rate is not None:
-            await self._rate.acquire()
+            async with self._rate_turns:
+                # It may have changed while others had their turn.
+                if self._rate is not None:
+                    await self._rate.acquire()
+        ticket = await self._pace.turn()
         self.traffic.requests += 1
         url = URL(self._access.base_url + target, encoded=True)
         response = await self._http.request(verb, url, allow_redirects=False, **arguments)
+        waited_s = time.monotonic() - ticket.sent_at_s
         try:
             if response.status in {429, 503}:
                 _check(response, media=False)
@@ -272,7 +299,9 @@ class PbxSession:
             # Whoever was told to wait speaks for all workers.
             if error.retry_after_s:
                 self._quiet_until = max(self._quiet_until, time.monotonic() + error.retry_after_s)
-        return response
+            if response.status == 429:  # noqa: PLR2004 - too many requests
+                self._pace.refused(ticket, retry_after_s=error.retry_after_s or 0.0)
+        return response, waited_s
 
     def _count_retry(self, attempt_no: int) -> None:
         if attempt_no > 1:
@@ -300,11 +329,12 @@ async def _limited(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _rate_limiter(requests_per_s: float) -> AsyncLimiter | None:
-    """Zero means no limit; under one a second, one request per longer time."""
+def _rate_limiter(requests_per_s: float, *, burst_s: float = 1.0) -> AsyncLimiter | None:
+    """Zero means no limit; so many seconds' requests may come at once, and one at least."""
     if not requests_per_s:
         return None
-    return AsyncLimiter(max(requests_per_s, 1.0), max(1.0, 1.0 / requests_per_s))
+    burst = max(requests_per_s * burst_s, 1.0)
+    return AsyncLimiter(burst, burst / requests_per_s)
 
 
 def _tls_context(access: Access) -> ssl.SSLContext:

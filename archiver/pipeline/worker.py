@@ -24,6 +24,7 @@ from archiver.ledger.base import LADDER, Attempt, Settlement, Task
 from archiver.pbx.base import MediaBody, Pbx, Retries
 from archiver.pipeline.checks import Announced, ReceivedMedia, check_media
 from archiver.pipeline.feed import Budget
+from archiver.pipeline.limiter import Limiter
 from archiver.pipeline.threads import Threads
 from archiver.pipeline.throttle import Throttle
 from archiver.recording import Fixity, Recording, Status
@@ -85,6 +86,7 @@ class Bench:
     run_id: str
     now: Callable[[], datetime]
     throttle: Throttle
+    limiter: Limiter
     on_bytes: Callable[[int], None]
 
 
@@ -135,7 +137,11 @@ class Worker:
     async def _try(self, task: Task, failures: Sequence[Attempt], *, last: bool) -> Settlement:
         bench, recording = self._bench, task.recording
         async with bench.budget.share(min(recording.length_bytes or _BATCH_BYTES, 2 * _BATCH_BYTES)):
-            async with bench.pbx.media(recording.account_id, recording.recording_id) as body:
+            async with (
+                bench.limiter.slot() as slot,
+                bench.pbx.media(recording.account_id, recording.recording_id) as body,
+            ):
+                slot.answered(body.waited_s)
                 announced = Announced(body.framing, body.content_length, body.content_type)
                 spool = bench.spool(_limit_bytes(recording, announced), recording.digest_md5 is not None)
                 try:
