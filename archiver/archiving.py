@@ -19,6 +19,7 @@ from archiver.assembly import (
     periods,
     refuse_what_is_not_built,
     utc_now,
+    workers_for,
 )
 from archiver.destination import Destination, accept_compliance, open_destination
 from archiver.engine.base import Seat, Watcher
@@ -147,7 +148,7 @@ async def work(
             order,
             bench,
             ledger=ledger,
-            limits=Limits(settings.transfer.concurrency, settings.transfer.queue_size, settings.transfer.grace_s),
+            limits=Limits(workers_for(settings), settings.transfer.queue_size, settings.transfer.grace_s),
             tally=tally,
             stop=seat.stop,
             on_settled=lambda task, settlement: seat.settled(

@@ -139,6 +139,12 @@ def partitions(settings: Settings, wanted: dict[str, list[Window]], now: datetim
                 yield Partition(account_id, window, period)
 
 
+def workers_for(settings: Settings) -> int:
+    """More than may fetch at once: whoever stores a recording, or pauses before another try, lets another one fetch."""
+    concurrency = settings.transfer.concurrency
+    return concurrency + max(2, concurrency // 4)
+
+
 async def hands_for(settings: Settings, destination: Destination, stack: AsyncExitStack) -> tuple[Threads, Threads]:
     """Threads for the store's work at large, and those for small bodies."""
     if destination.remote:
