@@ -131,10 +131,11 @@ async def work(
     settings = share.settings
     async with AsyncExitStack() as stack:
         hands = await hands_for(settings, destination, stack)
-        reach = replace(share.reach, requests_per_s=share.reach.requests_per_s * seat.part)
+        rate = share.reach.requests_per_s
+        reach = replace(share.reach, requests_per_s=rate * seat.part)
         pbx = await stack.enter_async_context(PbxSession(reach))
         tally = Tally()
-        seat.begin(tally, pbx.traffic)
+        seat.begin(tally, pbx.traffic, lambda part: pbx.set_rate(rate * part))
         bench = make_bench(settings, pbx, destination, hands, seat, run_id=share.run.run_id, now=now)
         order = Order(
             run=share.run,

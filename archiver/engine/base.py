@@ -1,6 +1,7 @@
 """What the coroutine that archives sees of the place where it runs, so that it is the same everywhere."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Protocol
 
 from archiver.pbx.base import Traffic
@@ -48,8 +49,8 @@ class Seat(Protocol):
         """The next partition to list, None when there are no more."""
         ...
 
-    def begin(self, tally: Tally, traffic: Traffic) -> None:
-        """The work begins; both stay live."""
+    def begin(self, tally: Tally, traffic: Traffic, on_part: Callable[[float], None]) -> None:
+        """The work begins; both stay live, and `on_part` is called with each new `part`."""
         ...
 
     def bytes_came(self, size_bytes: int) -> None:

@@ -75,6 +75,7 @@ class RemoteSeat:
         self._traffic = Traffic()
         self._bytes_came = 0
         self._unsettled: list[Unsettled] = []
+        self._on_part: Callable[[float], None] = lambda _: None
         self._taking = asyncio.Lock()
         self._given: asyncio.Future[Partition | None] | None = None
 
@@ -85,9 +86,9 @@ class RemoteSeat:
             await self._wire.send(Wanted())
             return await self._given
 
-    def begin(self, tally: Tally, traffic: Traffic) -> None:
-        """The work begins; both stay live."""
-        self._tally, self._traffic = tally, traffic
+    def begin(self, tally: Tally, traffic: Traffic, on_part: Callable[[float], None]) -> None:
+        """The work begins; both stay live, and `on_part` is called with each new `part`."""
+        self._tally, self._traffic, self._on_part = tally, traffic, on_part
 
     def bytes_came(self, size_bytes: int) -> None:
         """Media came in."""
@@ -122,5 +123,6 @@ class RemoteSeat:
                         self._given.set_result(partition)
                 case Part(part):
                     self.part = part
+                    self._on_part(part)
                 case Stop():
                     self.stop.set()

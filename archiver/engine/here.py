@@ -1,7 +1,7 @@
 """A run in this process alone."""
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from archiver.engine.base import Watcher
 from archiver.pbx.base import Traffic
@@ -24,7 +24,7 @@ class Here:
         """The next partition to list, None when there are no more."""
         return next(self._partitions, None)
 
-    def begin(self, tally: Tally, traffic: Traffic) -> None:
+    def begin(self, tally: Tally, traffic: Traffic, on_part: Callable[[float], None]) -> None:  # noqa: ARG002 - all is ours
         """The work begins; both stay live."""
         self.tally, self.traffic = tally, traffic
         self._watcher.begin(tally)
