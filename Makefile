@@ -16,6 +16,11 @@ $(VENV)/.test: $(VENV)/.run tests/requirements.lock
 	$(BIN)/python -m pip install --quiet --require-hashes -r tests/requirements.lock
 	@touch $@
 
+# The plot's library is large and serves nothing else.
+$(VENV)/.bench: $(VENV)/.test tests/bench/requirements.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r tests/bench/requirements.lock
+	@touch $@
+
 install: $(VENV)/.run
 
 demo: $(VENV)/.run
@@ -30,8 +35,9 @@ check: $(VENV)/.test
 test: $(VENV)/.test
 	$(BIN)/pytest
 
-bench: $(VENV)/.test
-	$(BIN)/python -m tests.bench
+# Hours on a quiet machine; rewrites the tables and the plot of docs/performance.md.
+bench: $(VENV)/.bench
+	$(BIN)/python -m tests.bench --out docs/performance.md
 
 campaign: $(VENV)/.test
 	ARCHIVER_CAMPAIGN=1 $(BIN)/pytest -m campaign --timeout 0
@@ -40,6 +46,7 @@ campaign: $(VENV)/.test
 lock:
 	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build pyproject.toml -o requirements.lock
 	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --extra build --extra test pyproject.toml -o tests/requirements.lock
+	uv pip compile -q --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-header tests/bench/requirements.in -o tests/bench/requirements.lock
 
 clean:
 	rm -rf $(VENV) demo-archive build

@@ -1,28 +1,33 @@
-"""Who is measured: the archiver and curl, each as a whole process that fetches a corpus into a fresh folder."""
+"""Where contenders meet, and the first of them: the archiver, as a whole process that archives into a fresh folder."""
 
 import filecmp
 import json
+import math
 import os
-import shutil
-import subprocess
-import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .corpus import ACCOUNT_ID, BEGIN, Frozen
-from .frozen_pbx import HEADERS, FrozenPbx
+from .archiver_settings import LOCAL_STORE, settings_toml
+from .corpus import BEGIN, Frozen
+from .frozen_pbx import FrozenPbx
+from .launching import Ended, launch
 from .targets import Targets
 
 CONCURRENCY = 32
-LAUNCHER = Path(__file__).with_name("launcher.py")
 SAMPLES = 50
 
 
 @dataclass(frozen=True)
 class Measure:
-    """What one process took, its children included (of memory: the largest process)."""
+    """What one contender took, its children included.
+
+    Attributes:
+        peak_rss_bytes: of the largest process; of an archiver told to use several, of all together.
+        count: recordings that were right in the end.
+        lost: recordings that were not there; wrong: of another size or with other bytes in the sample, or too much.
+    """
 
     wall_s: float
     user_s: float
@@ -32,6 +37,8 @@ class Measure:
     total_bytes: int
     connections: int
     requests_served: int
+    lost: int = 0
+    wrong: int = 0
     report: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -41,6 +48,10 @@ class Measure:
     @property
     def cpu_s(self) -> float:
         return self.user_s + self.system_s
+
+    @property
+    def cpu_s_per_1000(self) -> float:
+        return 1000 * self.cpu_s / self.count if self.count else math.inf
 
 
 @dataclass
@@ -54,6 +65,7 @@ class Contest:
     targets: Targets
     page_size: int
     settle_s: float
+    processes: int = 1
     target: Path = Path()
 
     @property
@@ -68,28 +80,6 @@ class Contest:
         """Leave no unwritten pages of the run before."""
         os.sync()
         time.sleep(self.settle_s)
-
-    def curl(self) -> Measure:
-        """Fetch all media into a fresh folder with curl, under the names that the archiver gives."""
-        self.target = self.targets.fresh()
-        self.settle()
-        lines = ["silent", "show-error", "fail", "create-dirs"]
-        lines += [f'header = "{name}: {value}"' for name, value in HEADERS.items()]
-        if self.scheme == "https":
-            lines.append(f'cacert = "{self.pbx.ca_file}"')
-        for recording_id, key in self.corpus.keys.items():
-            lines.append(f'url = "{self.pbx.media_url(self.scheme, recording_id)}"')
-            lines.append(f'output = "{self.target / key}"')
-        config = self.work / "curl.conf"
-        config.write_text("\n".join(lines) + "\n", encoding="ascii")
-        curl = shutil.which("curl") or "/usr/bin/curl"
-        command = [curl, "--disable", "--parallel", "--parallel-max", str(CONCURRENCY), "-K", str(config)]
-        found, _ = self._launch(command)
-        self.check_files(self.target, self.corpus.keys, with_sidecars=False)
-        measure = self._measure(found, {})
-        if measure.requests_served != measure.count:
-            raise RuntimeError(f"curl sent {measure.requests_served} requests for {measure.count} recordings")
-        return measure
 
     def archive(self, *, durable: bool = False) -> Measure:
         """Archive the corpus into a fresh folder and check the report and the files."""
@@ -112,61 +102,46 @@ class Contest:
         settings.write_text(self._settings(durable=durable), encoding="ascii")
         settings.chmod(0o600)
         period = ["--since", f"{BEGIN:%Y-%m-%d}", "--until", f"{self.corpus.until:%Y-%m-%d}"]
-        found, output = self._launch([self.archiver, "--settings", str(settings), "-q", "run", *period, "--json"])
-        return self._measure(found, json.loads(output))
+        command = [self.archiver, "--settings", str(settings), "-q", "run", *period, "--json"]
+        before = self.pbx.served()
+        ended = launch(command, self.work, self._environment(), crowd=self.processes > 1)
+        if ended.exit_code:
+            raise RuntimeError(f"the archiver ended with {ended.exit_code}:\n{ended.told}")
+        return self.measure(ended, before, report=json.loads(ended.stdout.read_text(encoding="utf-8")))
+
+    def measure(self, ended: Ended, before: tuple[int, int], *, lost: int = 0, wrong: int = 0, **more: Any) -> Measure:
+        """What a contender took, and what it asked of the server since it had served `before`."""
+        after = self.pbx.served()
+        return Measure(
+            wall_s=ended.wall_s,
+            user_s=ended.user_s,
+            system_s=ended.system_s,
+            peak_rss_bytes=ended.peak_rss_bytes,
+            count=max(0, len(self.corpus.sizes) - lost - wrong),
+            total_bytes=self.corpus.total_bytes,
+            connections=after[0] - before[0],
+            requests_served=after[1] - before[1],
+            lost=lost,
+            wrong=wrong,
+            **more,
+        )
 
     def _settings(self, *, durable: bool) -> str:
-        ca_file = self.pbx.ca_file if self.scheme == "https" else ""
-        return f"""
-[pbx]
-base_url = "{self.pbx.base_urls[self.scheme]}"
-username = "archiver"
-domain = "example"
-account_ids = ["{ACCOUNT_ID}"]
-ca_file = "{ca_file}"
-page_size = {self.page_size}
+        return settings_toml(
+            base_url=self.pbx.base_urls[self.scheme],
+            ca_file=self.pbx.ca_file if self.scheme == "https" else None,
+            page_size=self.page_size,
+            concurrency=CONCURRENCY // self.processes,
+            processes=self.processes,
+            store=self._store_settings(durable=durable),
+            root=self.target,
+        )
 
-[transfer]
-concurrency = {CONCURRENCY}
-requests_per_s = 0.0
-
-{self._archive_settings(durable=durable)}
-[store.local]
-root = "{self.target}"
-"""
-
-    def _archive_settings(self, *, durable: bool) -> str:
-        return f"""
-[archive]
-store = "local"
-sidecar = true
-durable = {str(durable).lower()}
-"""
+    def _store_settings(self, *, durable: bool) -> str:
+        return LOCAL_STORE.format(durable=str(durable).lower())
 
     def _environment(self) -> dict[str, str]:
-        return {**os.environ, "ARCHIVER_PBX__PASSWORD": "frozen"}
-
-    def _launch(self, command: list[str]) -> tuple[dict[str, Any], str]:
-        """Run a command under the launcher; returns what it took and its stdout.
-
-        Raises:
-            RuntimeError: it ended with anything but 0.
-        """
-        result, stdout, stderr = (self.work / f"process.{name}" for name in ("json", "stdout", "stderr"))
-        launcher = [sys.executable, "-I", "-S", str(LAUNCHER), str(result), str(stdout), str(stderr)]
-        before = self.pbx.served()
-        subprocess.run(launcher + command, check=True, env=self._environment())
-        after = self.pbx.served()
-        found = json.loads(result.read_text(encoding="ascii"))
-        found |= {"connections": after[0] - before[0], "requests_served": after[1] - before[1]}
-        if found["exit_code"]:
-            told = f"{stderr.read_text(errors='replace')[-3000:]}\n{stdout.read_text(errors='replace')[-3000:]}"
-            raise RuntimeError(f"{Path(command[0]).name} ended with {found['exit_code']}:\n{told}")
-        return found, stdout.read_text(encoding="utf-8")
-
-    def _measure(self, found: dict[str, Any], report: dict[str, Any]) -> Measure:
-        del found["exit_code"]
-        return Measure(**found, count=len(self.corpus.sizes), total_bytes=self.corpus.total_bytes, report=report)
+        return {"ARCHIVER_PBX__PASSWORD": "frozen"}
 
     def check_report(self, measure: Measure, *, archived: int) -> None:
         """Hold a run's report against the corpus, and its requests against the server's own count.
@@ -195,22 +170,29 @@ durable = {str(durable).lower()}
             raise RuntimeError(f"the archiver's report differs (found, expected): {wrong}; {report}")
 
     def check_files(self, folder: Path, keys: dict[str, str], *, with_sidecars: bool) -> None:
-        """Hold a folder against the corpus: every name (`keys` by recording id) and size, and the bytes of a sample.
+        """Hold a folder against the corpus, as `compared` does.
 
         Raises:
             RuntimeError: something is missing, of another size, of other bytes, or too much.
+        """
+        lost, wrong = self.compared(folder, keys, with_sidecars=with_sidecars)
+        if lost or wrong:
+            raise RuntimeError(f"{folder}: {len(lost)} files lost, {len(wrong)} wrong: {[*lost, *wrong][:5]}")
+
+    def compared(self, folder: Path, keys: dict[str, str], *, with_sidecars: bool) -> tuple[list[str], list[str]]:
+        """The files that are not there, and those that are wrong: other sizes, other bytes in a sample, too much.
+
+        `keys` says by recording id where each should be.
         """
         files = {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
         paths = {str(name): path for name, path in files.items() if name.parts[0] != ".archiver"}
         media = {keys[name]: size for name, size in self.corpus.sizes.items()}
         sidecars = {f"{key.removesuffix('.mp3')}.json" for key in media} if with_sidecars else set()
-        names_differ = paths.keys() ^ (media.keys() | sidecars)
-        sizes_differ = [key for key, size in media.items() if key in paths and paths[key].stat().st_size != size]
-        if names_differ or sizes_differ:
-            raise RuntimeError(
-                f"{len(names_differ)} names and {len(sizes_differ)} sizes differ in {folder}: "
-                f"{sorted([*names_differ, *sizes_differ])[:5]}"
-            )
+        expected = media.keys() | sidecars
+        wrong = paths.keys() - expected
+        wrong |= {key for key, size in media.items() if key in paths and paths[key].stat().st_size != size}
         for name in list(keys)[:: max(1, len(media) // SAMPLES)]:
-            if not filecmp.cmp(self.corpus.media_file(name), folder / keys[name], shallow=False):
-                raise RuntimeError(f"other bytes in {keys[name]}")
+            path = paths.get(keys[name])
+            if path and not filecmp.cmp(self.corpus.media_file(name), path, shallow=False):
+                wrong.add(keys[name])
+        return sorted(expected - paths.keys()), sorted(wrong)

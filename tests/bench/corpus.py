@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from archiver.simulator import GREGORIAN_OFFSET_S, Mp3Media, SimulatedRecording, Switches
+from archiver.simulator import GREGORIAN_OFFSET_S, MediaSource, Mp3Media, SimulatedRecording, Switches
 from archiver.simulator.documents import Documents
 
 ACCOUNT_ID = "0123456789abcdef0123456789abcdef"
@@ -118,7 +118,7 @@ def _make(workload: Workload, folder: Path, page_size: int, *, digest: bool) -> 
     page_count = 0
     shared = Mp3Media("tiny", workload.duration_ms) if workload.shares_media else None
     shared_md5 = _write(shared, folder / "tiny.mp3") if shared else ""
-    for day, rows in enumerate(_days(workload, shared)):
+    for day, rows in enumerate(rows_by_day(workload, shared)):
         listed = []
         for row in rows:
             name = row.recording_id
@@ -133,7 +133,8 @@ def _make(workload: Workload, folder: Path, page_size: int, *, digest: bool) -> 
     return {"page_count": page_count, "sizes": sizes, "keys": keys}
 
 
-def _days(workload: Workload, shared: Mp3Media | None) -> Iterator[list[SimulatedRecording]]:
+def rows_by_day(workload: Workload, shared: MediaSource | None) -> Iterator[list[SimulatedRecording]]:
+    """The workload's recordings, evenly spread."""
     per_day = -(-workload.count // workload.days)
     first_s = max(FIRST_S, workload.duration_ms // 1000)
     step_s = max(1, min(SPREAD_S, DAY_S - first_s) // per_day)

@@ -12,6 +12,7 @@ from s3_proxy import proxied
 from s3_servers import RCLONE, end, start_rclone
 
 from .contenders import CONCURRENCY, Contest, Measure
+from .launching import launch
 
 ARCHIVED, COPIED = "recordings", "copied"
 
@@ -45,9 +46,12 @@ class S3Contest(Contest):
         command += ["--ca-cert", str(self.pbx.ca_file)] if self.scheme == "https" else []
         with self._bucket(COPIED) as folder:
             self.settle()
-            found, _ = self._launch([*command, ":http:", f":s3:{COPIED}"])
+            before = self.pbx.served()
+            ended = launch([*command, ":http:", f":s3:{COPIED}"], self.work, self._environment())
+            if ended.exit_code:
+                raise RuntimeError(f"rclone ended with {ended.exit_code}:\n{ended.told}")
             self.check_files(folder, {name: name for name in self.corpus.sizes}, with_sidecars=False)
-        measure = self._measure(found, {})
+        measure = self.measure(ended, before)
         if measure.requests_served < measure.count:
             raise RuntimeError(f"rclone sent {measure.requests_served} requests for {measure.count} recordings")
         return measure
@@ -81,7 +85,7 @@ class S3Contest(Contest):
         finally:
             end(process)
 
-    def _archive_settings(self, *, durable: bool) -> str:
+    def _store_settings(self, *, durable: bool) -> str:
         return f"""
 [archive]
 store = "s3"

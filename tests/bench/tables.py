@@ -3,6 +3,7 @@
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 from collections.abc import Callable, Sequence
@@ -62,6 +63,19 @@ def keep(page: Path, name: str, text: str) -> None:
     page.write_text(whole[: found.start()] + text + whole[found.end() :], encoding="utf-8")
 
 
+def kept_rows(page: Path, name: str) -> list[list[str]]:
+    """The cells of a section's rows, its head left out."""
+    found = re.search(
+        rf"<!-- bench:{name} -->\n.*?<!-- /bench:{name} -->\n", page.read_text(encoding="utf-8"), re.DOTALL
+    )
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in _rows(found[0] if found else "")[1:]]
+
+
+def section_names(page: Path) -> list[str]:
+    """The sections that a page holds."""
+    return re.findall(r"^<!-- bench:(\S+) -->$", page.read_text(encoding="utf-8"), re.MULTILINE)
+
+
 def _rows(text: str) -> list[str]:
     return [line for line in text.splitlines() if _ROW.match(line)]
 
@@ -76,8 +90,8 @@ def stamp() -> str:
     return f"{datetime.now(UTC):%Y-%m-%d} {_said(['git', 'rev-parse', '--short', 'HEAD']) or 'no commit'}{changed}"
 
 
-def surroundings(nginx: str) -> str:
-    """One sentence: on what machine, with which programs."""
+def surroundings(nginx: str | None) -> str:
+    """One sentence: on what machine, with which programs; nginx if it served."""
     model = next(
         (
             line.partition(":")[2].strip()
@@ -87,12 +101,11 @@ def surroundings(nginx: str) -> str:
         platform.machine(),
     )
     memory_gib = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / (1 << 30)
-    curl = " ".join(_said(["curl", "--version"]).split()[:2])
-    server = _said([nginx, "-v"]).removeprefix("nginx version: ")
+    programs = [f"Python {platform.python_version()}", " ".join(_said(["curl", "--version"]).split()[:2])]
+    programs += [_said([nginx, "-v"]).removeprefix("nginx version: ")] if nginx else []
     return (
         f"Measured on {os.cpu_count()} cores of {model}, {memory_gib:.0f} GiB, "
-        f"Linux {platform.release()}, Python {platform.python_version()}, {curl}, "
-        f"{server}; server and client share the cores."
+        f"Linux {platform.release()}, {', '.join(filter(None, programs))}; server and client share the cores."
     )
 
 
@@ -104,5 +117,7 @@ def _text(path: str) -> str:
 
 
 def _said(command: list[str]) -> str:
+    if shutil.which(command[0]) is None:
+        return ""
     ended = subprocess.run(command, check=False, capture_output=True, text=True)
     return (ended.stdout or ended.stderr).strip() if ended.returncode == 0 else ""

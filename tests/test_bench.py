@@ -1,0 +1,80 @@
+"""The benchmarks at a tiny scale: it works beside every peer that is here, and what a peer loses is seen."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from bench.contenders import Contest
+from bench.corpus import Frozen, Workload, frozen
+from bench.frozen_pbx import FrozenPbx, find_nginx
+from bench.launching import launch
+from bench.peers import PEERS
+from bench.plot import ratios
+from bench.targets import Targets
+
+PROJECT = Path(__file__).parent.parent
+QUICK = ["--rounds", "1", "--settle", "0", "--rest", "0"]
+
+
+def bench(work: Path, *arguments: str) -> list[list[str]]:
+    """Run it; the cells of all its tables' rows, heads included."""
+    command = [sys.executable, "-m", "tests.bench", *arguments, *QUICK, "--work", str(work)]
+    ended = subprocess.run(command, check=False, cwd=PROJECT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 0, ended.stderr
+    rows = [line for line in ended.stdout.splitlines() if line.startswith("| ") and not line.startswith("| ---")]
+    return [[cell.strip() for cell in row.split("|")[1:-1]] for row in rows]
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Frozen:
+    return frozen(Workload("tiny", 3, 200), tmp_path, page_size=10, digest=False)
+
+
+def test_peers(tmp_path: Path) -> None:
+    try:
+        find_nginx()
+    except RuntimeError as missing:
+        pytest.skip(str(missing))
+    head, *rows = bench(tmp_path, "peers", "--workload", "small", "--scale", "0.002")
+    contenders = ["archiver", *(peer.name for peer in PEERS.values() if peer.found)]
+    assert [row[head.index("contender")] for row in rows] == 2 * contenders
+    assert {(row[head.index("lost")], row[head.index("wrong")]) for row in rows} == {("0", "0")}
+
+
+def test_what_a_peer_lost_or_spoiled_is_counted(tmp_path: Path, corpus: Frozen) -> None:
+    targets = Targets(tmp_path, 0, lambda _: None)
+    contest = Contest(FrozenPbx(corpus, {}, Path()), "http", tmp_path, "archiver", targets, 10, 0)
+    saved = targets.fresh()
+    right, spoiled, lost = corpus.sizes
+    for name in (right, spoiled):
+        (saved / name).write_bytes(corpus.media_file(name).read_bytes())
+    with (saved / spoiled).open("r+b") as file:
+        file.write(b"other")
+    (saved / "too much").touch()
+    names = {name: name for name in corpus.sizes}
+    assert contest.compared(saved, names, with_sidecars=False) == ([lost], sorted([spoiled, "too much"]))
+    with pytest.raises(RuntimeError, match="1 files lost, 2 wrong"):
+        contest.check_files(saved, names, with_sidecars=False)
+
+
+def test_all_processes_count(tmp_path: Path) -> None:
+    holds = "import time; held = bytearray(40 << 20); time.sleep(1.5)"
+    starts = f"import subprocess, sys; [subprocess.Popen([sys.executable, '-c', {holds!r}]) for _ in range(2)]"
+    ended = launch([sys.executable, "-c", starts], tmp_path, crowd=True)
+    assert ended.exit_code == 0
+    assert ended.peak_rss_bytes > 80 << 20
+
+
+def test_a_command_is_ended_after_its_time(tmp_path: Path) -> None:
+    ended = launch([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, at_most_s=0.5)
+    assert (ended.exit_code, ended.wall_s < 30) == (-15, True)
+
+
+def test_the_plot_shows_what_the_table_says() -> None:
+    rows = [
+        ["small: 20,000 x 48 kB, https", "archiver", "1,000", "50", "", ""],
+        ["small: 20,000 x 48 kB, https", "curl", "4,000", "200", "**0.25**", "0.25"],
+        ["small: 20,000 x 48 kB, https", "wget2", "0", "0", "**inf**", "inf"],
+    ]
+    assert ratios(rows) == {"curl": {"small\nhttps": 0.25}}
