@@ -1,5 +1,6 @@
-"""The benchmarks at a tiny scale: it works beside every peer that is here, and what a peer loses is seen."""
+"""The benchmarks at a tiny scale: every mode against a live PBX works, and what a peer loses is seen."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from bench.contenders import Contest
 from bench.corpus import Frozen, Workload, frozen
 from bench.frozen_pbx import FrozenPbx, find_nginx
 from bench.launching import launch
+from bench.live_pbx import Seen
 from bench.peers import PEERS
 from bench.plot import ratios
 from bench.targets import Targets
@@ -29,6 +31,23 @@ def bench(work: Path, *arguments: str) -> list[list[str]]:
 @pytest.fixture
 def corpus(tmp_path: Path) -> Frozen:
     return frozen(Workload("tiny", 3, 200), tmp_path, page_size=10, digest=False)
+
+
+def test_a_slow_pbx(tmp_path: Path) -> None:
+    head, row = bench(tmp_path, "latency", "--think-time", "0.05", "--concurrency", "4", "--scale", "0.05")
+    cells = dict(zip(head, row, strict=True))
+    assert cells["bound, rec/s"] == "80.0"
+    assert 0 < float(cells["share of the bound"].strip("*")) <= 1
+    assert 0 < float(cells["with start and end"]) <= float(cells["bare client's share"]) <= 1
+    raw = [json.loads(line) for line in (tmp_path / "results.jsonl").read_text().splitlines()]
+    assert [one["contender"] for one in raw] == ["archiver", "bare client"]
+
+
+def test_a_pbx_that_limits(tmp_path: Path) -> None:
+    head, unpaced, paced = bench(tmp_path, "limit", "--bucket", "20", "20", "--seconds", "2")
+    assert [row[head.index("requests_per_s")] for row in (unpaced, paced)] == ["0", "20"]
+    assert [row[head.index("archived")] for row in (unpaced, paced)] == ["60", "60"]
+    assert paced[head.index("refused")] == "0"
 
 
 def test_peers(tmp_path: Path) -> None:
@@ -69,6 +88,19 @@ def test_all_processes_count(tmp_path: Path) -> None:
 def test_a_command_is_ended_after_its_time(tmp_path: Path) -> None:
     ended = launch([sys.executable, "-c", "import time; time.sleep(60)"], tmp_path, at_most_s=0.5)
     assert (ended.exit_code, ended.wall_s < 30) == (-15, True)
+
+
+def test_the_rate_does_not_depend_on_where_bursts_fall() -> None:
+    begins = [float(turn) for turn in range(20) for _ in range(8)]
+    seen = Seen(begins=begins, ends=[begun + 1 for begun in begins])
+    assert seen.rate(0.1, 0.9) == pytest.approx(8)
+    assert seen.rate(0.13, 0.77) == pytest.approx(8)
+
+
+def test_idle_time_counts_in_the_rate() -> None:
+    begins = [2.0 * turn for turn in range(20) for _ in range(8)]
+    seen = Seen(begins=begins, ends=[begun + 1 for begun in begins])
+    assert seen.rate(0.1, 0.9) == pytest.approx(4, rel=0.05)
 
 
 def test_the_plot_shows_what_the_table_says() -> None:

@@ -2,7 +2,7 @@
 
 A frozen PBX (nginx on loopback, static pages and media) serves a made-up corpus. Contenders run in turns (A B A B),
 each as a whole process into a fresh folder on the disk that holds --work; names, sizes and a sample of the bytes are
-checked after every run, outside the measured time.
+checked after every run, outside the measured time. For `latency` and `limit` the PBX is the archiver's own simulator.
 Nothing else should run meanwhile.
 """
 
@@ -16,6 +16,7 @@ from .bench import Bench, say
 from .contenders import CONCURRENCY
 from .corpus import WORKLOADS
 from .frozen_figures import check, durable, listing, memory
+from .live_figures import latency, limit
 from .peer_figures import peers
 from .peers import PEERS
 from .s3_figures import s3, s3memory
@@ -29,6 +30,8 @@ FIGURES: dict[str, Callable[[Bench], None]] = {
     "memory": memory,
     "s3": s3,
     "s3memory": s3memory,
+    "latency": latency,
+    "limit": limit,
 }
 
 
@@ -42,7 +45,17 @@ def _parser() -> argparse.ArgumentParser:
     add("--processes", type=int, default=1, help="the archiver's transfer.processes; all share the concurrency")
     add("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="for peers and durable")
     add("--scheme", nargs="+", choices=("http", "https"), default=["http", "https"])
-    add("--rounds", "--pairs", type=int, default=5, help="how often each contender runs")
+    add("--rounds", "--pairs", type=int, default=5, help="how often each contender runs (latency: at most 3 times)")
+    add("--think-time", type=float, nargs="+", default=[0.05, 1.0, 6.0], help="for latency: seconds before each media")
+    add("--concurrency", type=int, nargs="+", default=[CONCURRENCY, 256], help="for latency")
+    add(
+        "--bucket",
+        type=float,
+        nargs=2,
+        default=[100.0, 10.0],
+        help="for limit: requests at once, and again each second",
+    )
+    add("--seconds", type=float, default=180.0, help="for limit: how long the bucket lets the recordings take")
     add("--scale", type=float, default=1.0, help="shrinks the number of recordings, for a quick look")
     add("--page-size", type=int, default=1000, help="rows a page")
     add("--with-digest", action="store_true", help="metadata with an MD5; the vendor's page has none")
@@ -60,10 +73,11 @@ def _chosen() -> argparse.Namespace:
     chosen = parser.parse_args()
     if wrong := [figure for figure in chosen.figures if figure not in FIGURES]:
         parser.error(f"no such figure: {', '.join(wrong)}")
-    if min(chosen.rounds, chosen.scale, chosen.page_size, chosen.processes) <= 0:
-        parser.error("--rounds, --scale, --page-size, --processes: above 0")
-    if CONCURRENCY % chosen.processes:
-        parser.error(f"--processes must divide {CONCURRENCY}")
+    positive = [chosen.rounds, chosen.scale, chosen.page_size, chosen.processes, chosen.seconds]
+    if min(*positive, *chosen.think_time, *chosen.bucket) <= 0:
+        parser.error("--rounds, --scale, --page-size, --processes, --seconds, --think-time, --bucket: above 0")
+    if min(chosen.concurrency) < 1 or any(many % chosen.processes for many in (CONCURRENCY, *chosen.concurrency)):
+        parser.error(f"--processes must divide --concurrency, and {CONCURRENCY}")
     if chosen.out and chosen.scale != 1:
         parser.error("--out takes figures of --scale 1 only")
     chosen.work = chosen.work.resolve()
