@@ -3,9 +3,10 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 import msgspec
 
@@ -25,12 +26,13 @@ from archiver.destination import Destination, accept_compliance, open_destinatio
 from archiver.engine.base import Seat, Watcher
 from archiver.engine.here import Here
 from archiver.engine.pool import Pool
+from archiver.errors import LedgerError
 from archiver.ledger.base import Ledger, Run
 from archiver.ledger.ledger import open_ledger
 from archiver.pbx.base import Access
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.producer import Order
-from archiver.pipeline.run import Ended, Limits, run
+from archiver.pipeline.run import Ended, Failure, Limits, run
 from archiver.pipeline.tally import Tally
 from archiver.reports.run_report import RunReport, outcome, run_report
 from archiver.settings import Settings
@@ -89,7 +91,7 @@ async def run_archive(
         accept_compliance(settings, accepted=request.compliance_accepted)
         await destination.prepare()
         ledger = await open_ledger(settings.ledger_url())
-        stack.push_async_callback(ledger.close)
+        stack.push_async_callback(_close, ledger)
         wanted = {
             account_id: await periods(settings, ledger, request, account_id, started_at) for account_id in account_ids
         }
@@ -106,18 +108,21 @@ async def run_archive(
             here = Here(source, stop, watcher)
             ended = await work(share, here, destination, ledger, now=now)
             tally, traffic = here.tally, here.traffic
-        report = run_report(
+        report = partial(
+            run_report,
             run_id=run_id,
             period=_whole(wanted),
             accounts=list(account_ids),
             tally=tally,
             traffic=traffic,
-            ended=ended,
             duration_s=asyncio.get_running_loop().time() - begun_s,
         )
-        encoded = msgspec.json.encode(report)
-        await ledger.end_run(the_run, outcome=outcome(tally, ended), ended_at=now(), report=encoded)
-        return RunResult(report, tally, ended, traffic.pages)
+        try:
+            encoded = msgspec.json.encode(report(ended=ended))
+            await ledger.end_run(the_run, outcome=outcome(tally, ended), ended_at=now(), report=encoded)
+        except LedgerError as error:
+            ended = replace(ended, error=ended.error or Failure.of(error))
+        return RunResult(report(ended=ended), tally, ended, traffic.pages)
 
 
 async def work(
@@ -171,8 +176,14 @@ async def work_beside(share: Share, seat: Seat) -> Ended:
         stack.callback(destination.close)
         await destination.join()
         ledger = await open_ledger(share.settings.ledger_url(), create=False)
-        stack.push_async_callback(ledger.close)
+        stack.push_async_callback(_close, ledger)
         return await work(share, seat, destination, ledger)
+
+
+async def _close(ledger: Ledger) -> None:
+    """Close it; that it was broken is in the report already."""
+    with suppress(LedgerError):
+        await ledger.close()
 
 
 def started_pool(settings: Settings) -> Pool | None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from archiver.errors import ArchiverError, ExitCode
+from archiver.errors import ArchiverError, ExitCode, LedgerError
 from archiver.ledger.base import Ledger, Settlement, Task
 from archiver.pipeline.breaker import Breaker
 from archiver.pipeline.feed import Feed
@@ -63,6 +63,8 @@ async def run(
 ) -> Ended:
     """Carry out an order. Every outcome is in the ledger, durable, on return, also after a stop or a fatal error.
 
+    Only a ledger that can't be written any more is itself the error; outcomes that it did not take are found again.
+
     After `stop` is set the listing ends, workers finish what they have for the grace period and are cancelled then; what
     they had stays pending, and nothing partial remains. `give_up` is called then, lest a thread wait on for a silent store.
     """
@@ -89,7 +91,11 @@ async def run(
             watch.cancel()
     except* ArchiverError as errors:
         error = Failure.of(_first(errors))
-    await ledger.flush()
+    try:
+        await ledger.flush()
+    except LedgerError as broken:
+        # A disk that is full has no room for the ledger either; what is not in it is found and adopted by the next run.
+        error = error or Failure.of(broken)
     return Ended(error, stop.is_set())
 
 
