@@ -22,7 +22,7 @@ from archiver.pipeline.planning import nightly_periods
 from archiver.pipeline.producer import Partition
 from archiver.pipeline.threads import Threads
 from archiver.pipeline.throttle import Throttle
-from archiver.pipeline.worker import Bench
+from archiver.pipeline.tools import Bench
 from archiver.settings import Settings
 from archiver.stores.quarantine import Quarantine
 from archiver.stores.spool import Spool
@@ -30,7 +30,7 @@ from archiver.window import Window, listing_windows, parse_time
 
 _SYNCING_THREADS = 8
 """They share the journal's commits."""
-DISK_THREADS = 4
+_DISK_THREADS = 4
 """Digests and large writes need no interpreter and run side by side."""
 _TOGETHER = 16
 """Measured: small files without syncs go fastest through one thread that takes many at a time; any number of threads
@@ -154,7 +154,7 @@ async def hands_for(settings: Settings, destination: Destination, stack: AsyncEx
     if settings.archive.durable:
         threads = await stack.enter_async_context(Threads(_SYNCING_THREADS, "disk"))
         return threads, threads
-    threads = await stack.enter_async_context(Threads(DISK_THREADS, "disk"))
+    threads = await stack.enter_async_context(Threads(_DISK_THREADS, "disk"))
     return threads, await stack.enter_async_context(Threads(1, "disk-quick", together=_TOGETHER))
 
 

@@ -16,12 +16,11 @@ import msgspec
 import stamina.instrumentation
 import structlog
 
-from archiver import __version__, words
+from archiver import __version__, asked, words
 from archiver.engine.loop import run_tuned
 from archiver.errors import ArchiverError, ExitCode, SettingsError
 from archiver.logs import Redaction, configure, to_stream
 from archiver.progress import Progress
-from archiver.window import parse_time
 
 T = TypeVar("T")
 
@@ -102,7 +101,7 @@ def run(
 
     settings = context.settings()
     more = {"retry_missing": retry_missing, "compliance_accepted": compliance_accepted}
-    request = _request(RunRequest, settings, since, until, account_ids, **more)
+    request = asked.request(RunRequest, settings, since, until, account_ids, **more)
     if dry_run:
         plan_report = _loop(context, lambda _: run_plan(settings, request, compare=True))
         _say(plan_report, words.plan_words, as_json)
@@ -140,7 +139,7 @@ def plan(context: Context, since: str | None, until: str | None, account_ids: tu
     if since is None:
         raise click.UsageError("plan needs --since")
     settings = context.settings()
-    request = _request(RunRequest, settings, since, until, account_ids)
+    request = asked.request(RunRequest, settings, since, until, account_ids)
     report = _loop(context, lambda _: run_plan(settings, request, compare=False))
     _say(report, words.plan_words, as_json)
     _leave(ExitCode.LEFT if report.windows_incomplete else ExitCode.DONE)
@@ -156,6 +155,52 @@ def doctor(context: Context, as_json: bool) -> None:
     report = examine(context.settings_file, hide=context.redaction.hide)
     _say(report, words.doctor_words, as_json)
     _leave(ExitCode(report.exit_code))
+
+
+@cli.command()
+@click.option(
+    "--level",
+    type=click.Choice(["presence", "size", "full"]),
+    default="full",
+    show_default=True,
+    help="How deep to look.",
+)
+@_since
+@_until
+@click.option(
+    "--sample",
+    "sample_percent",
+    metavar="PERCENT",
+    type=click.FloatRange(0.01, 100),
+    help="Only the next so many per cent: after enough such runs everything was looked at once.",
+)
+@_json
+@click.pass_obj
+def verify(
+    context: Context, level: str, since: str | None, until: str | None, sample_percent: float | None, as_json: bool
+) -> None:
+    """Compare ledger, sidecars and stored objects, both ways; everything that does not agree is named, exit code 7."""
+    from archiver.inspection import VerifyRequest, run_verify
+    from archiver.proof.verify import Level
+
+    settings = context.settings()
+    period = asked.period(settings, since, until)
+    request = VerifyRequest(Level(level), period, sample_percent)
+    report = _loop(context, lambda _: run_verify(settings, request))
+    _say(report, words.verify_words, as_json)
+    _leave(ExitCode.DAMAGE if report.findings else ExitCode.DONE)
+
+
+@cli.command()
+@click.argument("recording_id")
+@_json
+@click.pass_obj
+def explain(context: Context, recording_id: str, as_json: bool) -> None:
+    """Show everything known of one recording: each try and its reason, object, digests, and what the store shows now."""
+    from archiver.inspection import run_explain
+
+    settings = context.settings()
+    _say(_loop(context, lambda _: run_explain(settings, recording_id)), words.explain_words, as_json)
 
 
 @cli.command()
@@ -256,30 +301,6 @@ def main() -> NoReturn:
     with contextlib.suppress(OSError, ValueError):
         sys.stdout.flush()
     sys.exit(code)
-
-
-def _request(make: Any, settings: Any, since: str | None, until: str | None, account_ids: Any, **more: Any) -> Any:
-    """The request of a command from its options.
-
-    Raises:
-        SettingsError: a time that is none, or an end without or before its beginning.
-    """
-    now = datetime.now(UTC).replace(microsecond=0)
-    times: dict[str, datetime | None] = {"--since": None, "--until": None}
-    for option, text in (("--since", since), ("--until", until)):
-        if text is not None:
-            try:
-                times[option] = parse_time(text, now=now, timezone=settings.archive.zone)
-            except ValueError as error:
-                raise SettingsError(f"{option}: {error}") from None
-    start, end = times["--since"], times["--until"]
-    if end is not None and start is None:
-        raise SettingsError("--until needs --since")
-    if start is not None and start >= (end or now):
-        raise SettingsError(
-            f"--since {start:%Y-%m-%dT%H:%M:%SZ} is not before --until {(end or now):%Y-%m-%dT%H:%M:%SZ}"
-        )
-    return make(since=start, until=end, account_ids=account_ids, **more)
 
 
 def _progress(context: Context) -> contextlib.closing[Progress]:

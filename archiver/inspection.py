@@ -1,12 +1,15 @@
 """What is asked of an archive without archiving: what a run would do, what there is, whether it is whole."""
 
+import asyncio
+import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AsyncExitStack
+from dataclasses import dataclass
 from datetime import datetime
+from pathlib import Path
 
 from archiver.assembly import (
-    DISK_THREADS,
     RunRequest,
     access,
     chosen_accounts,
@@ -16,14 +19,21 @@ from archiver.assembly import (
     refuse_what_is_not_built,
     utc_now,
 )
-from archiver.destination import open_destination
+from archiver.destination import Destination, open_destination
+from archiver.errors import SettingsError, StoreError
+from archiver.ledger.base import Version
 from archiver.ledger.ledger import open_ledger
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.threads import Threads
-from archiver.proof.verify import VerifyReport, verify_full
+from archiver.proof.sampling import SampleTurn
+from archiver.proof.verify import Level, Scope, VerifyReport, verify
+from archiver.reports.explain import ExplainReport, explained
 from archiver.reports.plan import Planner, PlanReport, Rates
 from archiver.reports.status import StatusReport, empty_account, status_report
 from archiver.settings import Settings
+from archiver.stores.base import Store
+from archiver.stores.lock import held_by
+from archiver.window import Window
 
 
 async def run_plan(
@@ -68,19 +78,83 @@ async def run_status(settings: Settings) -> StatusReport:
         return await status_report(ledger, settings.pbx.account_ids)
 
 
-async def run_verify(settings: Settings, account_ids: Sequence[str]) -> VerifyReport:
-    """Read every archived object back and compare it with the ledger and its sidecar.
+@dataclass(frozen=True, slots=True)
+class VerifyRequest:
+    """What `archiver verify` was asked for; `sample_percent` takes the next share of everything."""
+
+    level: Level = Level.FULL
+    period: Window | None = None
+    sample_percent: float | None = None
+
+
+async def run_verify(
+    settings: Settings, request: VerifyRequest, *, now: Callable[[], datetime] = utc_now
+) -> VerifyReport:
+    """`archiver verify`: compare ledger, sidecars and stored objects, both ways. Runs beside a run, and changes nothing.
 
     Raises:
+        ArchiverError: the comparison itself is not possible.
+    """
+    refuse_what_is_not_built(settings)
+    async with AsyncExitStack() as stack:
+        destination = open_destination(settings, durable=False, make=False)
+        stack.callback(destination.close)
+        folder = destination.folder
+        ledger = await open_ledger(settings.ledger_url(), create=False)
+        stack.push_async_callback(ledger.close)
+        busy = await asyncio.to_thread(held_by, folder) is not None
+        threads = await stack.enter_async_context(Threads(_reading_threads(settings, destination), "verify"))
+        turn = SampleTurn(Path(folder.path) / ".archiver", request.sample_percent)
+        scope = Scope(
+            request.level,
+            request.period,
+            share_from=turn.share_from,
+            share=turn.share,
+            sidecars=settings.archive.sidecar,
+        )
+        stale = [] if busy else await asyncio.to_thread(folder.temporaries.leftovers)
+        report = await verify(ledger, destination.store, threads, scope, stale=stale, busy_at=now() if busy else None)
+        await asyncio.to_thread(turn.done)
+        return report
+
+
+async def run_explain(settings: Settings, recording_id: str) -> ExplainReport:
+    """`archiver explain`: everything known of one recording, and what the store shows of it now.
+
+    Raises:
+        SettingsError: nobody has ever heard of it.
         ArchiverError.
     """
+    refuse_what_is_not_built(settings)
     async with AsyncExitStack() as stack:
         destination = open_destination(settings, durable=False, make=False)
         stack.callback(destination.close)
         ledger = await open_ledger(settings.ledger_url(), create=False)
         stack.push_async_callback(ledger.close)
-        threads = await stack.enter_async_context(Threads(DISK_THREADS, "disk"))
-        return await verify_full(ledger, destination.store, threads, account_ids)
+        threads = await stack.enter_async_context(Threads(1, "explain"))
+        found = [
+            explained(known, [await threads.run(_shown, destination.store, version) for version in known.versions])
+            for known in await ledger.histories(recording_id)
+        ]
+    if not found:
+        raise SettingsError(f"no recording {recording_id[:128]!a} was ever listed in this archive's accounts")
+    return ExplainReport(recording_id=recording_id, found=found)
+
+
+def _shown(store: Store, version: Version) -> str:
+    try:
+        head = store.head(version.key)
+    except StoreError as error:
+        return f"can't tell: {error}"
+    if head is None:
+        return "gone"
+    same = head.size_bytes == version.fixity.size_bytes and head.sha256 in {None, version.fixity.sha256}
+    return "present" if same else f"differs: {head.size_bytes} bytes"
+
+
+def _reading_threads(settings: Settings, destination: Destination) -> int:
+    """Digests need no interpreter: as many as there are cores; a remote store waits for the network instead."""
+    return settings.transfer.concurrency if destination.remote else max(2, os.cpu_count() or 2)
 
 
 def _free_bytes(settings: Settings) -> int | None:

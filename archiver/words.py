@@ -2,7 +2,7 @@
 
 import json
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     # For their shape only: a command loads what it needs and nothing else.
     from archiver.demo import DemoResult
+    from archiver.proof.verify import VerifyReport
     from archiver.reports.doctor import DoctorReport, Section
+    from archiver.reports.explain import Explained, ExplainReport
     from archiver.reports.plan import PlanReport
     from archiver.reports.run_report import RunReport
     from archiver.reports.status import StatusReport
@@ -50,6 +52,58 @@ def run_words(report: "RunReport") -> str:
     elif not report.error:
         lines.append("Something is left; the next run takes it up by itself.")
     return "\n".join(lines)
+
+
+_DEPTHS = {
+    "presence": "each has its object and its sidecar",
+    "size": "each has its object and its sidecar, of the right size",
+    "full": "each read to the last byte",
+}
+
+
+def verify_words(report: "VerifyReport") -> str:
+    """What a verification has found."""
+    share = "" if report.sample_percent >= 100 else f" (a share of {report.sample_percent:g} %)"  # noqa: PLR2004
+    lines = [f"  looked at   {report.objects:>10,} recordings, {size(report.bytes)}{share}"]
+    if not report.findings:
+        return "\n".join([*lines, f"  findings             0: {_DEPTHS[report.level]}, and nothing else lies there."])
+    lines.append(f"  findings    {len(report.findings):>10,}")
+    for finding in report.findings[:_SHOWN_PROBLEMS]:
+        lines += [f"  ! {finding.kind}: {finding.key}", f"      expected {finding.expected}, found {finding.found}"]
+    if len(report.findings) > _SHOWN_PROBLEMS:
+        lines.append(f"  … and {len(report.findings) - _SHOWN_PROBLEMS:,} more: --json shows all of them")
+    return "\n".join(lines)
+
+
+def explain_words(report: "ExplainReport") -> str:
+    """A recording's history, told in order."""
+    return "\n\n".join("\n".join(_told(found)) for found in report.found)
+
+
+def _told(found: "Explained") -> Iterator[str]:
+    yield f"{found.recording_id} of account {found.account_id}: {found.status}"
+    if found.reason:
+        yield f"  because          {found.reason}: {found.detail}"
+    yield f"  call             {found.call_started_at or 'at an unknown time'}, {_seconds(found.duration_ms)}"
+    expected = "of unknown length" if found.expected_bytes is None else f"{found.expected_bytes:,} bytes"
+    yield f"  listed           first at {found.first_listed_at}, {expected}; last in run {found.last_run_id}"
+    for tried in found.failed_attempts:
+        yield f"  try {tried.number:<4}         {tried.at} {tried.reason}: {tried.detail} (run {tried.run_id})"
+    for version in found.versions:
+        there = f"{version.size_bytes:,} bytes, {version.in_store} in the store"
+        yield f"  version {version.version:<4}     {version.key}: {there}"
+        yield f"                   SHA-256 {version.sha256}"
+        yield f"                   archived at {version.archived_at} by run {version.run_id}"
+    if found.flags:
+        yield f"  flags            {', '.join(found.flags)}"
+    if found.quarantined_sha256:
+        yield f"  quarantined      SHA-256 {found.quarantined_sha256}"
+    if found.next_attempt_at:
+        yield f"  next try         at {found.next_attempt_at} or in the next run after it"
+
+
+def _seconds(duration_ms: int | None) -> str:
+    return "unknown length" if duration_ms is None else f"{duration_ms / 1000:,.1f} s"
 
 
 def demo_words(found: "DemoResult", root: str) -> str:

@@ -42,9 +42,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "logs": set(),
     "progress": WORDS | WORK | {"words"},
     "words": WORDS | WORK | {"demo"},
+    "asked": {"errors", "window"},
     "cli": WORDS
     | WORK
-    | {"", "engine.loop", "assembly", "archiving", "inspection", "demo", "examination"}
+    | {"", "asked", "engine.loop", "assembly", "archiving", "inspection", "demo", "examination"}
     | {"logs", "progress", "settings", "simulator", "words"},
     "__main__": {"cli"},
     "simulator": {"simulator"},

@@ -200,7 +200,7 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.loop.run(self._objects()) == objects
 
     async def _objects(self) -> int:
-        return len([entry async for entry in self.ledger.archived(ACCOUNT)])
+        return len([entry async for entry in self.ledger.objects()])
 
     def teardown(self) -> None:
         self.loop.run(self.ledger.close())

@@ -17,10 +17,11 @@ from sqlalchemy import Connection, event
 from archiver.ledger import schema
 from archiver.ledger.base import WindowProgress
 from archiver.ledger.claims import claim_due
+from archiver.ledger.history import read_histories
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.pages import Page, classify_page, record_page
 from archiver.ledger.pieces import Span
-from archiver.ledger.reading import read_archived, read_statuses, read_summaries
+from archiver.ledger.reading import read_statuses, read_summaries
 from archiver.ledger.settling import settled_of, write_settled
 from archiver.ledger.sqlite import SqliteBackend
 
@@ -116,8 +117,7 @@ async def test_every_query_goes_through_an_index(tmp_path: Path) -> None:
 def do_everything(connection: Connection, names: list[str]) -> None:
     read_summaries(connection, [])
     read_statuses(connection, ACCOUNT, names)
-    read_archived(connection, ACCOUNT, None, limit=2000)
-    read_archived(connection, ACCOUNT, names[0], limit=2000)
+    read_histories(connection, names[0])
     due = claim_due(connection, 2, ACCOUNT, at=NOON_S, limit=100)
     assert len(due) == 100
     rows = [recording(name, length_bytes=500_000) for name in names[:300]]
@@ -159,7 +159,7 @@ async def test_ten_million_entries_answer_within_a_second(tmp_path: Path) -> Non
         await timed("record_page 1000 new", lambda: ledger.record_page(run, ACCOUNT, DAY, rows, progress, at=NOON))  # noqa: B023
     await timed("flush", ledger.flush)
     begun, count = time.perf_counter(), 0
-    async for _ in ledger.archived("other"):
+    async for _ in ledger.objects():
         count += 1
     took[f"archived, {count} objects"] = time.perf_counter() - begun
     await timed("close", ledger.close)

@@ -226,7 +226,7 @@ async def test_reading_goes_on_while_another_process_writes(path: Path) -> None:
     other.execute("BEGIN IMMEDIATE")
     ledger = await open_ledger(f"sqlite:///{path}", busy_timeout_s=0.1)
     assert len(await ledger.summaries()) == 1
-    assert len([entry async for entry in ledger.archived(ACCOUNT)]) == 1
+    assert len([entry async for entry in ledger.objects()]) == 1
     other.execute("ROLLBACK")
     other.close()
     await ledger.close()
@@ -299,7 +299,7 @@ async def use_all(path: Path) -> None:
         await list_page(ledger, run, *(recording(f"202605-{number}") for number in range(350)))
         await ledger.claim_due(run, ACCOUNT, at=NOON, limit=9)
         await ledger.summaries()
-        _ = [entry async for entry in ledger.archived(ACCOUNT)]
+        _ = [entry async for entry in ledger.objects()]
     finally:
         await ledger.close()
 
@@ -315,7 +315,7 @@ async def test_a_ledger_that_is_removed_or_replaced_under_our_feet_stops_us(path
     else:
         remove(path)
         with pytest.raises(LedgerError):
-            _ = [entry async for entry in ledger.archived(ACCOUNT)]
+            _ = [entry async for entry in ledger.objects()]
     for call in (ledger.begin_run("r", started_at=NOON), ledger.close()):
         with pytest.raises(LedgerError, match="removed or replaced"):
             await call

@@ -89,9 +89,9 @@ class Attempt:
 class Settlement:
     """What became of a task in this run; `failures` are the failed tries that went before.
 
-    ARCHIVED carries `key`, `fixity`, `archived_at`; `adopted` when nothing was downloaded or written because the same
-    bytes already lay there. Other statuses carry `reason` and `detail`, and `next_attempt_at` unless there is none.
-    `flags` are stable short words such as `weak_framing`.
+    ARCHIVED carries `key`, `fixity`, `archived_at`, and the digest of its sidecar where there is one; `adopted` when
+    nothing was downloaded or written because the same bytes already lay there. Other statuses carry `reason` and
+    `detail`, and `next_attempt_at` unless there is none. `flags` are stable short words such as `weak_framing`.
     """
 
     entry_id: int
@@ -100,6 +100,7 @@ class Settlement:
     failures: Sequence[Attempt] = ()
     key: str = ""
     fixity: Fixity | None = None
+    sidecar_sha256: bytes | None = None
     archived_at: datetime | None = None
     adopted: bool = False
     reason: str = ""
@@ -225,8 +226,15 @@ class Ledger(Protocol):
         """The latest run, finished or not."""
         ...
 
-    def archived(self, account_id: str) -> AsyncIterator["ArchivedEntry"]:
-        """All archived objects of an account, former versions included, read in batches so that memory stays flat."""
+    def objects(self) -> AsyncIterator["ArchivedEntry"]:
+        """All archived objects in the order of their keys, former versions included, as they are at the first of them.
+
+        Read in batches so that memory stays flat. What retention has expired is left out with all its versions.
+        """
+        ...
+
+    async def histories(self, recording_id: str) -> Sequence["History"]:
+        """Everything known of a recording, once for each account that has one of this id."""
         ...
 
     async def close(self) -> None:
@@ -236,14 +244,68 @@ class Ledger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ArchivedEntry:
-    """An archived object as the ledger knows it."""
+    """An archived object as the ledger knows it; the sidecar's digest where one was noted.
+
+    `dated_at` is the call's start, or when it was saved, or when it was archived.
+    """
 
     entry_id: int
+    account_id: str
     recording_id: str
     version: int
     key: str
     fixity: Fixity
     archived_at: datetime
+    dated_at: datetime
+    sidecar_sha256: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """An archived object of a recording, and the run that archived it."""
+
+    version: int
+    key: str
+    fixity: Fixity
+    sidecar_sha256: bytes | None
+    archived_at: datetime
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tried:
+    """A failed try and its run."""
+
+    attempt: Attempt
+    run_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Everything known of a recording; `versions` are its archived objects, oldest first, `tries` the failed ones.
+
+    `metadata` are the PBX's bytes until it is archived; from then on they stand in the sidecar alone.
+    """
+
+    account_id: str
+    recording_id: str
+    status: Status
+    listed_at: datetime
+    start_at: datetime | None
+    saved_at: datetime | None
+    duration_ms: int | None
+    length_bytes: int | None
+    digest_md5: bytes | None
+    versions: Sequence[Version]
+    tries: Sequence[Tried]
+    tries_count: int
+    reason: str
+    detail: str
+    flags: Sequence[str]
+    next_attempt_at: datetime | None
+    quarantined_sha256: bytes | None
+    last_run_id: str
+    metadata: bytes
 
 
 LADDER: tuple[timedelta, ...] = (

@@ -1,20 +1,22 @@
 """The ledger's promise kept over SQLAlchemy Core: each method is one job for the writer, or one outcome handed over."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, Row
 
 from archiver.errors import LedgerError
-from archiver.ledger import claims, coverage, pages, reading, runs, schema
+from archiver.ledger import claims, coverage, history, pages, reading, runs, schema
 from archiver.ledger.backend import Backend
 from archiver.ledger.base import (
     AccountSummary,
     ArchivedEntry,
+    History,
     Outcome,
     PageResult,
     Piece,
@@ -59,8 +61,6 @@ class SqlLedger:
     def __init__(self, backend: Backend, writer: Writer[Settled]) -> None:
         self._backend = backend
         self._writer = writer
-        self._reader: ThreadPoolExecutor | None = None
-        self._reading: Connection | None = None
 
     async def begin_run(self, run_id: str, *, started_at: datetime) -> Run:
         """See the promise; times are cut to the millisecond."""
@@ -161,51 +161,58 @@ class SqlLedger:
         """See the promise."""
         return await self._writer.read(runs.last_run)
 
-    async def archived(self, account_id: str) -> AsyncIterator[ArchivedEntry]:
-        """See the promise; in the order of recording ids, each recording's versions in order.
+    async def histories(self, recording_id: str) -> Sequence[History]:
+        """See the promise; in the order in which the accounts were first seen."""
+        return await self._writer.read(partial(history.read_histories, recording_id=recording_id))
 
-        What is archived while this goes on may be among them or not.
-        """
+    async def objects(self) -> AsyncIterator[ArchivedEntry]:
+        """See the promise; one long read of its own, which holds up nobody."""
         await self._writer.flush()
-        after: str | None = None
-        while True:
-            if self._reader is None:
-                self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
-            batch, after = await asyncio.wrap_future(self._reader.submit(self._read_archived, account_id, after))
-            for entry in batch:
-                yield entry
-            if after is None:
-                break
-            await self._writer.flush()
+        walk = _Walk(self._backend)
+        try:
+            while batch := await walk.batch():
+                for entry in batch:
+                    yield entry
+        finally:
+            await walk.close()
 
     async def close(self) -> None:
         """See the promise; raises what kept something accepted from being written. A second call does nothing."""
-        reader, self._reader = self._reader, None
-        try:
-            if reader is not None:
-                closing = reader.submit(self._close_reading)
-                reader.shutdown(wait=False)
-                await asyncio.shield(asyncio.wrap_future(closing))
-        finally:
-            await self._writer.close()
+        await self._writer.close()
 
-    def _read_archived(self, account_id: str, after: str | None) -> tuple[Sequence[ArchivedEntry], str | None]:
-        # A connection of its own, and one short transaction per batch, so that a long walk holds up nobody.
+
+class _Walk:
+    """One statement whose rows are read bit by bit, on a connection and a thread of its own."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
+        self._connection: Connection | None = None
+        self._rows: Iterator[Sequence[Row[Any]]] = iter(())
+
+    async def batch(self) -> Sequence[ArchivedEntry]:
+        """The next rows, none at the end."""
+        return await asyncio.wrap_future(self._thread.submit(self._next))
+
+    async def close(self) -> None:
+        """Give everything back."""
+        closing = self._thread.submit(self._close)
+        self._thread.shutdown(wait=False)
+        await asyncio.shield(asyncio.wrap_future(closing))
+
+    def _next(self) -> Sequence[ArchivedEntry]:
         try:
-            if self._reading is None:
-                self._reading = self._backend.connect_to_read()
-            self._backend.begin(self._reading, write=False)
-            try:
-                return reading.read_archived(self._reading, account_id, after, limit=_ARCHIVED_BATCH)
-            finally:
-                self._reading.rollback()
+            if self._connection is None:
+                self._connection = self._backend.connect_to_read()
+                self._backend.begin(self._connection, write=False)
+                self._rows = self._connection.execute(reading.archived_objects()).partitions(_ARCHIVED_BATCH)
+            return [reading.archived_entry(row) for row in next(self._rows, ())]
         except self._backend.errors as error:
             raise self._backend.explain(error) from error
 
-    def _close_reading(self) -> None:
-        if self._reading is not None:
-            self._reading.close()
-            self._reading = None
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
 
 
 def backend_of(url: str, *, busy_timeout_s: float) -> SqliteBackend:

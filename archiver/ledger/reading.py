@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, RowMapping, Select, literal_column, select
+from sqlalchemy import Connection, Executable, Select, func, literal_column, select, union_all
 
 from archiver.ledger.backend import portions
 from archiver.ledger.base import AccountSummary, ArchivedEntry, WindowState
@@ -18,6 +18,8 @@ from archiver.ledger.coverage import latest_complete, read_pieces
 from archiver.ledger.entries import find_account
 from archiver.ledger.tables import accounts, entries, former_versions, tallies
 from archiver.recording import Fixity, Status
+
+_OBJECT = ("entry_id", "version", "key", "size_bytes", "sha256", "sidecar_sha256", "archived_ms")
 
 
 def read_statuses(connection: Connection, account_id: str, recording_ids: Sequence[str]) -> Mapping[str, Status]:
@@ -91,42 +93,32 @@ def _summary(connection: Connection, account_no: int, account_id: str) -> Accoun
     )
 
 
-def entries_after(account_no: int, after: str | None, *, limit: int) -> Select[*tuple[Any, ...]]:
-    """The next entries of an account in the order of recording ids, which the unique index keeps per account."""
-    columns = ("entry_id", "recording_id", "status", "version", "key", "size_bytes", "sha256", "archived_ms")
-    chosen = select(*(entries.c[name] for name in columns)).where(entries.c.account_no == account_no)
-    if after is not None:
-        chosen = chosen.where(entries.c.recording_id > after)
-    return chosen.order_by(entries.c.recording_id).limit(limit)
+def archived_objects() -> Executable:
+    """All archived objects and former versions in the order of their keys; `archived_entry` reads its rows."""
+    dated_at = func.coalesce(entries.c.start_at, entries.c.saved_at, entries.c.archived_ms / 1000)
+    whose = (accounts.c.account_id, entries.c.recording_id, dated_at.label("dated_at"))
+    of_account = accounts.c.account_no == entries.c.account_no
+    now = select(*(entries.c[name] for name in _OBJECT), *whose).where(
+        of_account, entries.c.status == Status.ARCHIVED.value
+    )
+    before = select(*(former_versions.c[name] for name in _OBJECT), *whose).where(
+        of_account, former_versions.c.entry_id == entries.c.entry_id, entries.c.status != Status.EXPIRED.value
+    )
+    return union_all(now, before).order_by("key")
 
 
-def read_archived(
-    connection: Connection, account_id: str, after: str | None, *, limit: int
-) -> tuple[Sequence[ArchivedEntry], str | None]:
-    """The archived objects of the next `limit` entries after a recording id as it lies in the column (None begins).
-
-    Returns them with the id to go on from, None at the end. A recording's versions come in order. What retention has
-    expired is left out with all its versions.
-    """
-    account_no = find_account(connection, plain(account_id))
-    if account_no is None:
-        return [], None
-    rows = connection.execute(entries_after(account_no, after, limit=limit)).mappings().all()
-    names = {row["entry_id"]: row["recording_id"] for row in rows if row["status"] != Status.EXPIRED.value}
-    found = [_archived(row, row["recording_id"]) for row in rows if row["status"] == Status.ARCHIVED.value]
-    for portion in portions(list(names)):
-        former = connection.execute(select(former_versions).where(former_versions.c.entry_id.in_(portion)))
-        found += [_archived(row, names[row["entry_id"]]) for row in former.mappings()]
-    found.sort(key=lambda entry: (entry.recording_id, entry.version))
-    return found, rows[-1]["recording_id"] if len(rows) == limit else None
-
-
-def _archived(row: RowMapping, recording_id: str) -> ArchivedEntry:
+def archived_entry(row: Sequence[Any]) -> ArchivedEntry:
+    """The object in a row of `archived_objects`."""
+    entry_id, version, key, size_bytes, sha256, sidecar_sha256, archived_ms, account_id, recording_id, dated_at = row
+    archived_at = from_milliseconds(archived_ms)
     return ArchivedEntry(
-        entry_id=row["entry_id"],
+        entry_id=entry_id,
+        account_id=original(account_id),
         recording_id=original(recording_id),
-        version=row["version"],
-        key=original(row["key"]),
-        fixity=Fixity(row["size_bytes"], row["sha256"]),
-        archived_at=from_milliseconds(row["archived_ms"]),
+        version=version,
+        key=original(key),
+        fixity=Fixity(size_bytes, sha256),
+        archived_at=archived_at,
+        dated_at=from_seconds_or_none(dated_at) or archived_at,
+        sidecar_sha256=sidecar_sha256,
     )

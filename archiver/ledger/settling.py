@@ -21,7 +21,7 @@ _WAITS = frozenset({Status.PENDING, Status.QUARANTINED})
 _DONE = frozenset({Status.ARCHIVED.value, Status.EXPIRED.value})
 # What every outcome sets, and what only some do.
 _ALWAYS = ("status", "attempts", "retries_used", "next_attempt_at", "reason", "detail", "flags")
-_OF_OBJECT = ("key", "size_bytes", "sha256", "archived_ms", "archived_run_no")
+_OF_OBJECT = ("key", "size_bytes", "sha256", "sidecar_sha256", "archived_ms", "archived_run_no")
 
 _staged = Table(
     "settling",
@@ -70,6 +70,7 @@ class _Changes(NamedTuple):
     key: str | None = None
     size_bytes: int | None = None
     sha256: bytes | None = None
+    sidecar_sha256: bytes | None = None
     archived_ms: int | None = None
     archived_run_no: int | None = None
     quarantined_sha256: bytes | None = None
@@ -90,7 +91,7 @@ def settled_of(run_no: int, settlement: Settlement) -> Settled:
         ValueError: ARCHIVED without key, fixity or time.
     """
     status, fixity = settlement.status, settlement.fixity
-    of_object: tuple[str | None, int | None, bytes | None, int | None, int | None] = (None, None, None, None, None)
+    of_object: tuple[str | None, int | None, bytes | None, bytes | None, int | None, int | None] = (None,) * 6
     quarantined = None
     if status is Status.ARCHIVED:
         if not settlement.key or fixity is None or settlement.archived_at is None:
@@ -98,7 +99,8 @@ def settled_of(run_no: int, settlement: Settlement) -> Settled:
         if len(fixity.sha256) != _SHA256_BYTES or not 0 <= fixity.size_bytes < 2**63:
             raise ValueError(f"no fixity: {fixity}")
         at = milliseconds(settlement.archived_at)
-        of_object = (plain(settlement.key), fixity.size_bytes, fixity.sha256, at, run_no)
+        beside = settlement.sidecar_sha256
+        of_object = (plain(settlement.key), fixity.size_bytes, fixity.sha256, beside, at, run_no)
     elif status is Status.QUARANTINED and fixity is not None:
         quarantined = fixity.sha256
     changes = _Changes(

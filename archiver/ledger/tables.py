@@ -73,6 +73,8 @@ entries = Table(
     _words("key"),
     Column("size_bytes", BigInteger),
     Column("sha256", LargeBinary),
+    # Of the sidecar beside it; none where sidecars were off, or the ledger was older than this column.
+    Column("sidecar_sha256", LargeBinary),
     Column("archived_ms", BigInteger),
     Column("archived_run_no", Integer),
     # How the tries went.
@@ -118,6 +120,7 @@ former_versions = Table(
     Column("key", String, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
+    Column("sidecar_sha256", LargeBinary),
     Column("archived_ms", BigInteger, nullable=False),
     Column("archived_run_no", Integer, nullable=False),
 )

@@ -12,7 +12,8 @@ from archiver.pipeline.breaker import Breaker
 from archiver.pipeline.feed import Feed
 from archiver.pipeline.producer import Order, Producer
 from archiver.pipeline.tally import Tally
-from archiver.pipeline.worker import Bench, Worker
+from archiver.pipeline.tools import Bench
+from archiver.pipeline.worker import Worker
 
 
 @dataclass(frozen=True, slots=True)

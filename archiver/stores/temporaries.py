@@ -159,6 +159,16 @@ class Temporaries:
         if not self._nameless:
             self._probe_named()
 
+    def leftovers(self) -> list[str]:
+        """What lies here; while no run is active, dead ones left it.
+
+        Raises:
+            StoreDenied, StoreUnavailable.
+        """
+        with spoken(self._folder.path):
+            found = [found.name for found in self._disk.scan(self._folder.fd) if not found.is_folder]
+        return ["/".join((*TEMPORARY, name)) for name in sorted(found)]
+
     def new(self) -> TemporaryFile:
         """An empty file, mode 0600.
 
