@@ -19,7 +19,7 @@ from .frozen_figures import check, durable, listing, memory
 from .live_figures import latency, limit
 from .peer_figures import peers
 from .peers import PEERS
-from .s3_figures import s3, s3memory
+from .s3_figures import s3, s3boto3, s3memory
 from .targets import Targets
 
 FIGURES: dict[str, Callable[[Bench], None]] = {
@@ -29,6 +29,7 @@ FIGURES: dict[str, Callable[[Bench], None]] = {
     "listing": listing,
     "memory": memory,
     "s3": s3,
+    "s3boto3": s3boto3,
     "s3memory": s3memory,
     "latency": latency,
     "limit": limit,

@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from .contenders import CONCURRENCY, Contest, Measure
 from .launching import launch
 
 ARCHIVED, COPIED = "recordings", "copied"
+BARE = Path(__file__).with_name("bare_boto3.py")
 
 
 @dataclass
@@ -55,6 +57,20 @@ class S3Contest(Contest):
         if measure.requests_served < measure.count:
             raise RuntimeError(f"rclone sent {measure.requests_served} requests for {measure.count} recordings")
         return measure
+
+    def boto3(self) -> Measure:
+        """Copy all media with boto3 and nothing else: what the archiver could reach if it checked and kept nothing."""
+        names = self.work / "names"
+        names.write_text("\n".join(self.corpus.sizes))
+        command = [sys.executable, str(BARE), self.pbx.plain_url("http"), COPIED]
+        with self._bucket(COPIED) as folder:
+            self.settle()
+            before = self.pbx.served()
+            ended = launch([*command, self.endpoint_url, str(CONCURRENCY), str(names)], self.work, self._environment())
+            if ended.exit_code:
+                raise RuntimeError(f"boto3 ended with {ended.exit_code}:\n{ended.told}")
+            self.check_files(folder, {name: name for name in self.corpus.sizes}, with_sidecars=False)
+        return self.measure(ended, before)
 
     def _check_second_run(self, *, durable: bool) -> None:
         """Run the archiver again, with somebody between it and the bucket who counts.

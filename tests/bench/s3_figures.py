@@ -30,6 +30,24 @@ def s3(bench: Bench) -> None:
     bench.publish("s3", "To S3, against rclone", about, pair_head("archiver", "rclone"), rows)
 
 
+def s3boto3(bench: Bench) -> None:
+    """What boto3 leaves room for: a loop of it alone, beside rclone."""
+    rows = []
+    with bench.contests(TO_S3, ["http"], S3Contest) as contests:
+        for contest in contests:
+            contest.make_ready(2 * bench.chosen.rounds)
+            bare, theirs = [], []
+            for _ in range(bench.chosen.rounds):
+                bare.append(bench.note("s3boto3", "boto3", contest, contest.boto3()))
+                theirs.append(bench.note("s3boto3", "rclone", contest, contest.rclone()))
+            rows.append(pair_row(bench.called(contest), contest.scheme, bare, theirs))
+    about = (
+        "The same, with a loop that does nothing but GET, `put_object` and `head_object` in 32 threads of one process: no "
+        "digest, no sidecar, no checks, no ledger. Nothing on boto3 in one process is faster than this."
+    )
+    bench.publish("s3boto3", "boto3 alone, against rclone", about, pair_head("boto3", "rclone"), rows)
+
+
 def s3memory(bench: Bench) -> None:
     """Peak memory with long recordings onto S3."""
     rows = []
