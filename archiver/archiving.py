@@ -34,6 +34,7 @@ from archiver.pbx.session import PbxSession
 from archiver.pipeline.producer import Order
 from archiver.pipeline.run import Ended, Failure, Limits, run
 from archiver.pipeline.tally import Tally
+from archiver.pipeline.threads import seen_through
 from archiver.reports.run_report import RunReport, outcome, run_report
 from archiver.settings import Settings
 from archiver.stores.lock import ArchiveLock
@@ -89,7 +90,7 @@ async def run_archive(
         lock = ArchiveLock(destination.folder, run_id=run_id, started_at=started_at)
         stack.callback(lock.close)
         accept_compliance(settings, accepted=request.compliance_accepted)
-        await destination.prepare()
+        await seen_through(destination.prepare)
         ledger = await open_ledger(settings.ledger_url())
         stack.push_async_callback(_close, ledger)
         wanted = {
@@ -174,7 +175,7 @@ async def work_beside(share: Share, seat: Seat) -> Ended:
     async with AsyncExitStack() as stack:
         destination = open_destination(share.settings, durable=share.settings.archive.durable, make=False)
         stack.callback(destination.close)
-        await destination.join()
+        await seen_through(destination.join)
         ledger = await open_ledger(share.settings.ledger_url(), create=False)
         stack.push_async_callback(_close, ledger)
         return await work(share, seat, destination, ledger)

@@ -24,6 +24,7 @@ from archiver.pipeline.threads import Threads
 from archiver.pipeline.throttle import Throttle
 from archiver.pipeline.tools import Bench
 from archiver.settings import Settings
+from archiver.stores.disk import spoken
 from archiver.stores.quarantine import Quarantine
 from archiver.stores.spool import Spool
 from archiver.window import Window, listing_windows, parse_time
@@ -199,10 +200,17 @@ def make_bench(
 
 
 async def known_ledger(settings: Settings, stack: AsyncExitStack) -> Ledger | None:
-    """The ledger for reading, closed with the stack; None when no run has made one yet."""
+    """The ledger for reading, closed with the stack; None when no run has made one yet.
+
+    Raises:
+        StoreDenied, StoreUnavailable: its folder can't be looked into.
+        LedgerError.
+    """
     path = settings.ledger_url().removeprefix("sqlite:///")
-    if not await asyncio.to_thread(Path(path).exists):
-        return None
+    with spoken(path):
+        # A folder that can't be looked into may well hold one.
+        if not await asyncio.to_thread(Path(path).exists):
+            return None
     ledger = await open_ledger(settings.ledger_url(), create=False)
     stack.push_async_callback(ledger.close)
     return ledger

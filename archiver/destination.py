@@ -3,7 +3,6 @@
 The folder is there with every store: the ledger, the lock, temporary files and the quarantine stay on this machine.
 """
 
-import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -33,23 +32,23 @@ class Destination:
     remote: bool
     give_up: Callable[[], None] = lambda: None
 
-    async def prepare(self) -> None:
-        """Make both ready for a run; the archive's lock must be held.
+    def prepare(self) -> None:
+        """Make both ready for a run, blocking; the archive's lock must be held.
 
         Raises:
             StoreDenied, StoreFull, StoreUnavailable: with what to do.
         """
         if self.remote:
             self.folder.prepare()
-        await asyncio.to_thread(self.store.prepare)
+        self.store.prepare()
 
-    async def join(self) -> None:
-        """Make the local folder ready beside the process that prepared both and holds the archive's lock.
+    def join(self) -> None:
+        """Likewise, make the local folder ready beside the process that prepared both and holds the archive's lock.
 
         Raises:
             StoreDenied, StoreFull, StoreUnavailable.
         """
-        await asyncio.to_thread(self.folder.join)
+        self.folder.join()
 
     def close(self) -> None:
         """Give everything back."""

@@ -162,6 +162,9 @@ def _free_bytes(settings: Settings) -> int | None:
     if settings.archive.store != "local":
         return None
     folder = settings.store.local.root
-    while not folder.exists() and folder != folder.parent:
-        folder = folder.parent
-    return shutil.disk_usage(folder).free
+    try:
+        while not folder.exists() and folder != folder.parent:
+            folder = folder.parent
+        return shutil.disk_usage(folder).free
+    except OSError:
+        return None

@@ -360,13 +360,34 @@ def test_a_private_authority_is_all_that_https_needs_row_68(tmp_path: Path) -> N
         assert_holds_all(it, rows)
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+def test_an_authority_that_is_none_is_a_setting_that_is_wrong(tmp_path: Path, processes: int) -> None:
+    (tmp_path / "ca.pem").write_text("no certificate")
+    with rig(tmp_path / "work", recordings(1)) as it:
+        it.configure(pbx={"ca_file": str(tmp_path / "ca.pem")}, transfer={"processes": processes})
+        said = it.command("run", "--since", SINCE)
+        assert said.code == 2
+        assert "pbx.ca_file" in said.err + said.out
+        assert "Traceback" not in said.err
+
+
 # The destination
 
 
-def test_a_root_that_can_not_even_be_looked_at_is_a_destination_that_can_not_be_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("command", [("run", "--since", SINCE), ("status",), ("verify",), ("explain", "202405-1")])
+def test_a_root_that_can_not_even_be_looked_at_is_a_destination_that_can_not_be_used(
+    tmp_path: Path, command: tuple[str, ...]
+) -> None:
     with rig(tmp_path / "work", recordings(1)) as it:
         it.configure(store__local={"root": str(tmp_path / ("a" * 300) / "archive")})
-        said = it.run()
+        said = it.command(*command)
         assert said.code == 5
         assert "aaa/archive" in said.err
         assert "Traceback" not in said.err
+
+
+def test_a_plan_for_a_root_that_can_not_be_looked_at_leaves_out_what_is_free(tmp_path: Path) -> None:
+    with rig(tmp_path / "work", recordings(1)) as it:
+        it.configure(store__local={"root": str(tmp_path / ("a" * 300) / "archive")})
+        said = it.command("plan", "--since", SINCE, "--until", UNTIL, "--json")
+        assert (said.code, said.json["free_bytes"]) == (0, None)

@@ -72,6 +72,29 @@ def test_a_backfill_lands_in_the_bucket_and_a_second_one_asks_for_nothing(server
         assert (it.pbx.stats.media_gets.total(), proxy.count("PUT")) == (gets, 0)
 
 
+@every_server
+def test_an_archive_in_a_bucket_is_verified_like_one_on_a_disk(server: str, tmp_path: Path) -> None:
+    rows = recordings(4)
+    access = prefixed(bucket(server), tmp_path)
+    client = admin(access.endpoint_url)
+    with rig(tmp_path, rows) as it:
+        use(it, access)
+        assert it.command("run", "--since", "2024-05-06", "--until", "2024-05-08", env=CREDENTIALS).code == 0
+        for level in ("presence", "size", "full"):
+            said = it.command("verify", "--level", level, "--json", env=CREDENTIALS)
+            assert (said.code, said.json["objects"], said.json["findings"]) == (0, 4, []), said
+        client.delete_object(Bucket=access.bucket, Key=access.path(key(rows[0])))
+        client.put_object(Bucket=access.bucket, Key=access.path(key(rows[1])), Body=media(rows[1])[:-1] + b"\0\0")
+        client.put_object(Bucket=access.bucket, Key=access.path(key(rows[2])), Body=bytes(len(media(rows[2]))))
+        found = it.command("verify", "--json", env=CREDENTIALS)
+        assert found.code == 7
+        assert {(each["kind"], each["key"]) for each in found.json["findings"]} == {
+            ("missing_object", key(rows[0])),
+            ("size", key(rows[1])),
+            ("digest", key(rows[2])),
+        }
+
+
 @pytest.mark.parametrize("server", ["ceph", "moto"])
 def test_everything_is_locked_from_the_calls_date(server: str, tmp_path: Path) -> None:
     rows = recordings(3)

@@ -67,6 +67,10 @@ class Threads:
     ) -> None:
         try:
             await self._carriers.__aexit__(kind, error, trace)
+        except BaseExceptionGroup as group:
+            # The block's own error leaves as it is, and not wrapped as if it were the carriers'.
+            if group.exceptions != (error,):
+                raise
         finally:
             self._pool.shutdown(wait=True)
 
@@ -100,6 +104,12 @@ class Threads:
                         self._waiting.popleft().land(None, error)
         finally:
             self._idle += 1
+
+
+async def seen_through(work: Callable[[], T]) -> T:
+    """The result of one piece of blocking work, in a thread of its own that is waited for whatever happens."""
+    async with Threads(1, "once") as threads:
+        return await threads.run(work)
 
 
 @aiofiles.os.wrap
