@@ -174,7 +174,8 @@ def test_a_store_that_denies_in_the_middle_ends_with_5(tmp_path: Path) -> None:
     )
     assert (said.code, report["outcome"]) == (5, "failed")
     assert "docs/s3.md" in said.out
-    assert proxy.count("PUT", ".mp3") <= 5 + 8
+    # What the workers had under way: by default ten, two more than fetch at once.
+    assert proxy.count("PUT", ".mp3") <= 5 + 10
 
 
 def test_a_store_that_is_gone_for_good_ends_the_run_with_5_instead_of_trying_each_recording(tmp_path: Path) -> None:
