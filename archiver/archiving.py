@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -29,7 +29,7 @@ from archiver.engine.pool import Pool
 from archiver.errors import LedgerError
 from archiver.ledger.base import Ledger, Run
 from archiver.ledger.ledger import open_ledger
-from archiver.pbx.base import Access
+from archiver.pbx.base import Access, Traffic
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.producer import Order
 from archiver.pipeline.run import Ended, Failure, Limits, run
@@ -93,11 +93,7 @@ async def run_archive(
         await seen_through(destination.prepare)
         ledger = await open_ledger(settings.ledger_url())
         stack.push_async_callback(_close, ledger)
-        wanted = {
-            account_id: await periods(settings, ledger, request, account_id, started_at) for account_id in account_ids
-        }
-        for account_id, windows in wanted.items():
-            await ledger.ask_for(account_id, windows)
+        wanted = await _wanted(settings, ledger, request, account_ids, started_at)
         the_run = await ledger.begin_run(run_id, started_at=started_at)
         share = Share(settings, reach, the_run, account_ids, request.retry_missing)
         source = partitions(settings, wanted, started_at)
@@ -109,21 +105,49 @@ async def run_archive(
             here = Here(source, stop, watcher)
             ended = await work(share, here, destination, ledger, now=now)
             tally, traffic = here.tally, here.traffic
-        report = partial(
-            run_report,
-            run_id=run_id,
-            period=_whole(wanted),
-            accounts=list(account_ids),
-            tally=tally,
-            traffic=traffic,
-            duration_s=asyncio.get_running_loop().time() - begun_s,
+        took_s = asyncio.get_running_loop().time() - begun_s
+        return await _finished(
+            share, ledger, ended, tally, traffic, period=_whole(wanted), took_s=took_s, ended_at=now()
         )
-        try:
-            encoded = msgspec.json.encode(report(ended=ended))
-            await ledger.end_run(the_run, outcome=outcome(tally, ended), ended_at=now(), report=encoded)
-        except LedgerError as error:
-            ended = replace(ended, error=ended.error or Failure.of(error))
-        return RunResult(report(ended=ended), tally, ended, traffic.pages)
+
+
+async def _wanted(
+    settings: Settings, ledger: Ledger, request: RunRequest, account_ids: Sequence[str], at: datetime
+) -> dict[str, list[Window]]:
+    """What to list, by account; the ledger remembers that it was asked for."""
+    wanted = {account_id: await periods(settings, ledger, request, account_id, at) for account_id in account_ids}
+    for account_id, windows in wanted.items():
+        await ledger.ask_for(account_id, windows)
+    return wanted
+
+
+async def _finished(
+    share: Share,
+    ledger: Ledger,
+    ended: Ended,
+    tally: Tally,
+    traffic: Traffic,
+    *,
+    period: Window | None,
+    took_s: float,
+    ended_at: datetime,
+) -> RunResult:
+    """Report a run, to the ledger too; one that can't take the report any more is the run's error."""
+    report = partial(
+        run_report,
+        run_id=share.run.run_id,
+        period=period,
+        accounts=list(share.account_ids),
+        tally=tally,
+        traffic=traffic,
+        duration_s=took_s,
+    )
+    try:
+        encoded = msgspec.json.encode(report(ended=ended))
+        await ledger.end_run(share.run, outcome=outcome(tally, ended), ended_at=ended_at, report=encoded)
+    except LedgerError as error:
+        ended = replace(ended, error=ended.error or Failure.of(error))
+    return RunResult(report(ended=ended), tally, ended, traffic.pages)
 
 
 async def work(

@@ -392,7 +392,7 @@ def test_a_listing_goes_on_after_a_page(tmp_path: Path) -> None:
     with opened(access) as store:
         assert [head.key for head in store.list()] == every
         # So full a folder is asked key by key before a write.
-        assert not KnownNames().claims(store.connection, "acc/new.mp3")
+        assert not KnownNames().take(store.connection, "acc/new.mp3")
 
 
 def test_a_head_tells_the_digest_where_the_store_keeps_it(tmp_path: Path) -> None:
@@ -460,13 +460,13 @@ def test_a_folder_counts_as_listed_for_five_minutes_only(tmp_path: Path) -> None
     other = KEY.replace("04f5", "beef")
     names = KnownNames(clock=lambda: clock[0])
     with opened(access) as store:
-        assert names.claims(store.connection, KEY)
-        assert not names.claims(store.connection, KEY), "it may be written by now"
+        assert names.take(store.connection, KEY)
+        assert not names.take(store.connection, KEY), "it may be written by now"
         admin(access.endpoint_url).put_object(Bucket=access.bucket, Key=access.path(other), Body=b"theirs")
         clock[0] = 299.0
-        assert names.claims(store.connection, KEY.replace("04f5", "cafe"))
+        assert names.take(store.connection, KEY.replace("04f5", "cafe"))
         clock[0] = 301.0
-        assert not names.claims(store.connection, other)
+        assert not names.take(store.connection, other)
 
 
 DOCTOR = {

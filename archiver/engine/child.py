@@ -105,10 +105,11 @@ class RemoteSeat:
         await self._wire.send(News(self._tally, self._traffic, self._bytes_came, unsettled))
 
     async def tell_now_and_then(self) -> None:
-        """Send the counts a few times a second."""
-        while True:
-            await asyncio.sleep(_NEWS_EVERY_S)
-            await self.tell()
+        """Send the counts a few times a second; whoever listens hears when nobody is there any more."""
+        with suppress(ConnectionError):
+            while True:
+                await asyncio.sleep(_NEWS_EVERY_S)
+                await self.tell()
 
     async def listen(self) -> None:
         """Take what the run's own process says; its end is ours, at once: nobody holds the archive's lock any more."""

@@ -177,7 +177,7 @@ class Pool:
 
 
 def _started(work: Work, number: int, earlier: Sequence[socket.socket]) -> _Child:
-    alone = sys.platform == "linux" and threading.active_count() == 1
+    alone = sys.platform == "linux" and threading.active_count() == 1 and not _in_a_loop()
     context = multiprocessing.get_context("fork") if alone else multiprocessing.get_context("spawn")
     ours, theirs = socket.socketpair()
     with theirs:
@@ -186,6 +186,14 @@ def _started(work: Work, number: int, earlier: Sequence[socket.socket]) -> _Chil
         process = context.Process(target=main, args=(theirs, work, inherited), name=f"archiver-{number}", daemon=True)
         process.start()
     return _Child(process, ours)
+
+
+def _in_a_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
 
 
 def _how_it_ended(exitcode: int | None) -> str:

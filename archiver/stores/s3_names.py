@@ -34,7 +34,7 @@ class KnownNames:
         self._guard = threading.Lock()
         self._folders: OrderedDict[str, _Folder] = OrderedDict()
 
-    def claims(self, connection: S3Connection, key: str) -> bool:
+    def take(self, connection: S3Connection, key: str) -> bool:
         """Whether the key is free, which it is no more from now on: whoever comes next must ask the store.
 
         Raises:

@@ -50,7 +50,7 @@ class Writer:
         lock = self.attributes.lock.lock(new.origin.dated_at if new.origin else None, now=self.now())
         with self.keys.hold(new.key):
             # A store that would overwrite is asked first; this process is then the only writer (the archive's lock).
-            free = self.abilities.conditional_writes or self.names.claims(self.connection, new.key)
+            free = self.abilities.conditional_writes or self.names.take(self.connection, new.key)
             found = None if free else look(self.connection, new.key)
             if found is None and (reply := self.send(new, body, lock)) is not None:
                 if not (beside and self._proves(reply, body, lock)):
