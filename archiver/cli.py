@@ -186,8 +186,10 @@ def verify(
     settings = context.settings()
     period = asked.period(settings, since, until)
     request = VerifyRequest(Level(level), period, sample_percent)
-    report = _loop(context, lambda _: run_verify(settings, request))
+    report = _loop(context, lambda stop: run_verify(settings, request, stop=stop))
     _say(report, words.verify_words, as_json)
+    if context.stop_signal:
+        _leave(ExitCode(128 + context.stop_signal[0]))
     _leave(ExitCode.DAMAGE if report.findings else ExitCode.DONE)
 
 

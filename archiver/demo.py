@@ -63,5 +63,5 @@ async def run_demo(root: Path, *, recordings: int, stop: asyncio.Event, watcher:
         )
         request = RunRequest(since=begin - timedelta(days=1), until=end + timedelta(hours=2))
         result = await run_archive(settings, request, stop=stop, watcher=watcher)
-        verified = await run_verify(settings, VerifyRequest())
+        verified = await run_verify(settings, VerifyRequest(), stop=stop)
     return DemoResult(result, verified, len(corpus.recordings), len(corpus.account_ids), time.monotonic() - begun_s)

@@ -299,3 +299,13 @@ class ArchiveInUse(ArchiverError):
 
     code = "archive_in_use"
     exit_code = ExitCode.IN_USE
+
+
+def first_of(errors: BaseExceptionGroup[ArchiverError]) -> ArchiverError:
+    """One of a task group's errors, however deep the groups are nested."""
+    found: BaseException = errors
+    while isinstance(found, BaseExceptionGroup):
+        found = found.exceptions[0]
+    if not isinstance(found, ArchiverError):
+        raise TypeError("only the archiver's errors end up here") from found
+    return found

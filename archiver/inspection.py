@@ -88,7 +88,7 @@ class VerifyRequest:
 
 
 async def run_verify(
-    settings: Settings, request: VerifyRequest, *, now: Callable[[], datetime] = utc_now
+    settings: Settings, request: VerifyRequest, *, stop: asyncio.Event, now: Callable[[], datetime] = utc_now
 ) -> VerifyReport:
     """`archiver verify`: compare ledger, sidecars and stored objects, both ways. Runs beside a run, and changes nothing.
 
@@ -112,9 +112,11 @@ async def run_verify(
             share=turn.share,
             sidecars=settings.archive.sidecar,
         )
-        stale = [] if busy else await asyncio.to_thread(folder.temporaries.leftovers)
-        report = await verify(ledger, destination.store, threads, scope, stale=stale, busy_at=now() if busy else None)
-        await asyncio.to_thread(turn.done)
+        stale = [] if busy or request.period else await asyncio.to_thread(folder.temporaries.leftovers)
+        busy_at = now() if busy else None
+        report = await verify(ledger, destination.store, threads, scope, stop=stop, stale=stale, busy_at=busy_at)
+        if report.complete:
+            await asyncio.to_thread(turn.done)
         return report
 
 

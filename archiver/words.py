@@ -65,6 +65,10 @@ def verify_words(report: "VerifyReport") -> str:
     """What a verification has found."""
     share = "" if report.sample_percent >= 100 else f" (a share of {report.sample_percent:g} %)"  # noqa: PLR2004
     lines = [f"  looked at   {report.objects:>10,} recordings, {size(report.bytes)}{share}"]
+    if not report.complete:
+        lines.append("  stopped before its end: what it did not come to is not counted here")
+    if not report.findings and not report.complete:
+        return "\n".join([*lines, "  findings             0 so far"])
     if not report.findings:
         return "\n".join([*lines, f"  findings             0: {_DEPTHS[report.level]}, and nothing else lies there."])
     lines.append(f"  findings    {len(report.findings):>10,}")

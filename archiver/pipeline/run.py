@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
 
-from archiver.errors import ArchiverError, ExitCode, LedgerError
+from archiver.errors import ArchiverError, ExitCode, LedgerError, first_of
 from archiver.ledger.base import Ledger, Settlement, Task
 from archiver.pipeline.breaker import Breaker
 from archiver.pipeline.feed import Feed
@@ -91,7 +91,7 @@ async def run(
             await asyncio.wait([listing, *workers])
             watch.cancel()
     except* ArchiverError as errors:
-        error = Failure.of(_first(errors))
+        error = Failure.of(first_of(errors))
     try:
         await ledger.flush()
     except LedgerError as broken:
@@ -116,12 +116,3 @@ async def _watch(
         give_up()
     for worker in late:
         worker.cancel()
-
-
-def _first(errors: BaseExceptionGroup[ArchiverError]) -> ArchiverError:
-    found: BaseException = errors
-    while isinstance(found, BaseExceptionGroup):
-        found = found.exceptions[0]
-    if not isinstance(found, ArchiverError):
-        raise TypeError("only the archiver's errors end up here") from found
-    return found

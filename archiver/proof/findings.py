@@ -1,6 +1,6 @@
 """What a verification can find, and how it gets there from the bare facts: a pure decision."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
@@ -72,8 +72,10 @@ class Facts:
 def findings_of(facts: Facts) -> list[Finding]:
     """One finding for each fact, but for a recording under another name, which is missing and a stray at once."""
     renamed = dict(_renamed(facts))
-    found = [_missing(item) for item in facts.missing if item.key not in renamed.values()]
-    found += [_different(difference, facts.different) for difference in facts.different]
+    elsewhere = set(renamed.values())
+    by_found = {each.found: each for each in facts.different if isinstance(each.found, Fixity)}
+    found = [_missing(item) for item in facts.missing if item.key not in elsewhere]
+    found += [_different(difference, by_found) for difference in facts.different]
     by_key = {item.key: item for item in facts.missing}
     for stray in facts.strays:
         key = stray.head.key
@@ -102,7 +104,7 @@ def _missing(item: Expected) -> Finding:
     return _finding(Kind.MISSING_SIDECAR, item.key, item.entry, "a sidecar", "nothing")
 
 
-def _different(difference: Difference, others: Iterable[Difference]) -> Finding:
+def _different(difference: Difference, by_found: Mapping[Fixity, Difference]) -> Finding:
     item, found, entry = difference.expected, difference.found, difference.expected.entry
     if isinstance(found, str):
         return _finding(Kind.UNREADABLE, item.key, entry, _words(entry.fixity), found)
@@ -110,9 +112,9 @@ def _different(difference: Difference, others: Iterable[Difference]) -> Finding:
         return _finding(Kind.SIDECAR, item.key, entry, "the sidecar as it was written", _words(found))
     if difference.ledger_alone:
         return _finding(Kind.LEDGER, item.key, entry, _words(entry.fixity), f"{_words(found)}, as the sidecar says")
-    for other in others:
-        if other is not difference and other.found == entry.fixity and other.expected.entry.fixity == found:
-            return _finding(Kind.SWAPPED, item.key, entry, _words(entry.fixity), f"the bytes of {other.expected.key}")
+    other = by_found.get(entry.fixity)
+    if other is not None and other.expected.entry.fixity == found:
+        return _finding(Kind.SWAPPED, item.key, entry, _words(entry.fixity), f"the bytes of {other.expected.key}")
     kind = Kind.DIGEST if found.size_bytes == entry.fixity.size_bytes else Kind.SIZE
     return _finding(kind, item.key, entry, _words(entry.fixity), _words(found))
 

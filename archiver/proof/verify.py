@@ -5,26 +5,26 @@ too, by the store's listing. *full*: every byte is read and digested.
 """
 
 import asyncio
-import hashlib
 import zlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgspec
 
-from archiver import sidecar
-from archiver.errors import ObjectNotFound, StoreRefused
-from archiver.keys import sidecar_key
+from archiver.errors import ArchiverError, StoreError, first_of
 from archiver.ledger.base import Ledger
 from archiver.pipeline.threads import Threads
 from archiver.proof.findings import Difference, Facts, Finding, Stray, findings_of
 from archiver.proof.inventory import Expected, Line, Part, expected_objects, lines
+from archiver.proof.reading import read_media, read_sidecar, read_stray
 from archiver.recording import Fixity
 from archiver.stores.base import ObjectHead, Store
 from archiver.window import Window
 
+_GONE_AFTER = 20
+"""So many objects in a row that the store does not give are no findings any more."""
 _SIDE_BY_SIDE = 16
 _BUSY_FOR = timedelta(minutes=15)
 """While a run is active, an object younger than this may be on its way into the ledger."""
@@ -60,52 +60,114 @@ class Scope:
 
 
 class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
-    """How many recordings were looked at and their bytes (all of them read in *full*), and what does not agree."""
+    """How many recordings were looked at and their bytes (all of them read in *full*), and what does not agree.
+
+    `complete` is false when it was stopped before its end: what it did not come to is not in it.
+    """
 
     level: Level
     sample_percent: float
+    complete: bool
     objects: int
     bytes: int
     findings: list[Finding]
 
 
 async def verify(
-    ledger: Ledger, store: Store, threads: Threads, scope: Scope, *, stale: Sequence[str], busy_at: datetime | None
+    ledger: Ledger,
+    store: Store,
+    threads: Threads,
+    scope: Scope,
+    *,
+    stop: asyncio.Event,
+    stale: Sequence[str] = (),
+    busy_at: datetime | None = None,
 ) -> VerifyReport:
-    """Compare ledger and store. `stale` are temporary files of no run; `busy_at` is now when a run is active, else None.
+    """Compare ledger and store, until `stop` is set.
+
+    `stale` are temporary files of no run; `busy_at` is now when a run is active, else None.
 
     Raises:
-        LedgerError, StoreError: the comparison itself is not possible.
+        LedgerError, StoreError: the comparison itself is not possible, or the store gives one object after another not.
     """
-    facts = Facts(stale=list(stale))
-    objects = size_bytes = 0
-    room = asyncio.Semaphore(_SIDE_BY_SIDE)
-    async with asyncio.TaskGroup() as group:
-        async for line in _in_scope(ledger, store, threads, scope):
-            if line.expected is None:
-                if line.head is not None and not (busy_at and line.head.modified_at > busy_at - _BUSY_FOR):
-                    facts.strays.append(Stray(line.head))
-                continue
-            if line.expected.part is Part.MEDIA:
-                objects += 1
-                size_bytes += line.expected.entry.fixity.size_bytes
-            if line.head is None:
-                facts.missing.append(line.expected)
-            elif scope.level is Level.SIZE:
-                facts.different += _other_size(line.expected, line.head)
-            elif scope.level is Level.FULL:
-                await room.acquire()
-                group.create_task(_read(facts, store, threads, line.expected, room))
-    if scope.level is Level.FULL and any(item.part is Part.MEDIA for item in facts.missing):
-        # Only now do they matter: one of them may be what is missing, under another name.
-        facts.strays = [await threads.run(_stray, store, stray) for stray in facts.strays]
+    look = _Look(store, threads, scope, busy_at, Facts(stale=list(stale)))
+    failed: ArchiverError | None = None
+    try:
+        async with asyncio.TaskGroup() as group:
+            async for line in _in_scope(ledger, store, threads, scope):
+                if stop.is_set():
+                    break
+                await look.at(line, group)
+    except* ArchiverError as errors:
+        failed = first_of(errors)
+    if failed is not None:
+        raise failed
+    if not stop.is_set():
+        await look.at_strays()
     return VerifyReport(
         level=scope.level,
         sample_percent=scope.share * 100 / SHARES,
-        objects=objects,
-        bytes=size_bytes,
-        findings=findings_of(facts),
+        complete=not stop.is_set(),
+        objects=look.objects,
+        bytes=look.size_bytes,
+        findings=findings_of(look.facts),
     )
+
+
+class _Look:
+    """Takes facts in, line by line; what has to be read is read side by side."""
+
+    def __init__(self, store: Store, threads: Threads, scope: Scope, busy_at: datetime | None, facts: Facts) -> None:
+        self.facts = facts
+        self.objects = 0
+        self.size_bytes = 0
+        self._store = store
+        self._threads = threads
+        self._level = scope.level
+        self._young_from = None if busy_at is None else busy_at - _BUSY_FOR
+        self._room = asyncio.Semaphore(_SIDE_BY_SIDE)
+        self._unreadable_in_a_row = 0
+
+    async def at(self, line: Line, group: asyncio.TaskGroup) -> None:
+        """One line; `group` reads what has to be read."""
+        if line.expected is None:
+            if line.head is not None and not (self._young_from and line.head.modified_at > self._young_from):
+                self.facts.strays.append(Stray(line.head))
+            return
+        if line.expected.part is Part.MEDIA:
+            self.objects += 1
+            self.size_bytes += line.expected.entry.fixity.size_bytes
+        if line.head is None:
+            self.facts.missing.append(line.expected)
+        elif self._level is Level.SIZE:
+            self.facts.different += _other_size(line.expected, line.head)
+        elif self._level is Level.FULL:
+            await self._room.acquire()
+            group.create_task(self._read(line.expected))
+
+    async def at_strays(self) -> None:
+        """One of them may be what is missing, under another name; else their bytes don't matter."""
+        if self._level is Level.FULL and any(item.part is Part.MEDIA for item in self.facts.missing):
+            self.facts.strays = [await self._threads.run(read_stray, self._store, stray) for stray in self.facts.strays]
+
+    async def _read(self, expected: Expected) -> None:
+        read = read_media if expected.part is Part.MEDIA else read_sidecar
+        found: Difference | Expected | None
+        try:
+            found = await self._threads.run(read, self._store, expected)
+            self._unreadable_in_a_row = 0
+        except StoreError as error:
+            # A bad sector is a finding; a store that is gone is none.
+            self._unreadable_in_a_row += 1
+            if self._unreadable_in_a_row >= _GONE_AFTER:
+                raise
+            found = Difference(expected, str(error))
+        finally:
+            self._room.release()
+        if isinstance(found, Difference):
+            self.facts.different.append(found)
+        elif found is not None:
+            self.facts.missing.append(found)
 
 
 async def _in_scope(ledger: Ledger, store: Store, threads: Threads, scope: Scope) -> AsyncIterator[Line]:
@@ -123,76 +185,3 @@ def _other_size(expected: Expected, head: ObjectHead) -> list[Difference]:
     if expected.part is Part.SIDECAR or head.size_bytes == expected.entry.fixity.size_bytes:
         return []
     return [Difference(expected, Fixity(head.size_bytes, b""))]
-
-
-async def _read(facts: Facts, store: Store, threads: Threads, expected: Expected, room: asyncio.Semaphore) -> None:
-    try:
-        found = await threads.run(_media if expected.part is Part.MEDIA else _sidecar, store, expected)
-    finally:
-        room.release()
-    if isinstance(found, Difference):
-        facts.different.append(found)
-    elif found is not None:
-        facts.missing.append(found)
-
-
-def _media(store: Store, expected: Expected) -> Difference | Expected | None:
-    """What is wrong with a recording: a difference, itself when it is gone, or None."""
-    try:
-        found = fixity_of(store, expected.key)
-    except ObjectNotFound:
-        return expected
-    except StoreRefused as error:
-        return Difference(expected, str(error))
-    if found == expected.entry.fixity:
-        return None
-    return Difference(expected, found, ledger_alone=_sidecar_says(store, expected, found))
-
-
-def _sidecar_says(store: Store, expected: Expected, found: Fixity) -> bool:
-    """Whether the sidecar, unchanged as far as anybody can tell, says just what was found."""
-    try:
-        data = b"".join(store.open(sidecar_key(expected.key)))
-    except (ObjectNotFound, StoreRefused):
-        return False
-    noted, said = expected.entry.sidecar_sha256, sidecar.decode(data)
-    unchanged = noted is None or hashlib.sha256(data).digest() == noted
-    return unchanged and said is not None and (said.key, said.fixity) == (expected.key, found)
-
-
-def _sidecar(store: Store, expected: Expected) -> Difference | Expected | None:
-    """What is wrong with a sidecar; where the ledger never noted its digest, what it says of its recording must do."""
-    entry = expected.entry
-    try:
-        data = b"".join(store.open(expected.key))
-    except ObjectNotFound:
-        return expected
-    except StoreRefused as error:
-        return Difference(expected, str(error))
-    found = Fixity(len(data), hashlib.sha256(data).digest())
-    if entry.sidecar_sha256 is not None:
-        return None if found.sha256 == entry.sidecar_sha256 else Difference(expected, found)
-    said = sidecar.decode(data)
-    ours = (entry.key, entry.account_id, entry.recording_id, entry.fixity)
-    agrees = said is not None and (said.key, said.account_id, said.recording_id, said.fixity) == ours
-    return None if agrees else Difference(expected, found)
-
-
-def _stray(store: Store, stray: Stray) -> Stray:
-    try:
-        return replace(stray, fixity=fixity_of(store, stray.head.key))
-    except (ObjectNotFound, StoreRefused):
-        return stray
-
-
-def fixity_of(store: Store, key: str) -> Fixity:
-    """Read an object to its end.
-
-    Raises:
-        ObjectNotFound, StoreError.
-    """
-    digest, size_bytes = hashlib.sha256(), 0
-    for chunk in store.open(key):
-        digest.update(chunk)
-        size_bytes += len(chunk)
-    return Fixity(size_bytes, digest.digest())
