@@ -85,6 +85,8 @@ entries = Table(
     _words("detail"),
     _words("flags"),
     Column("quarantined_sha256", LargeBinary),
+    # Which part of its day's manifest names it; none until the run's end.
+    Column("manifest_part", Integer),
     UniqueConstraint("account_no", "recording_id", name="entries_recording"),
 )
 
@@ -105,6 +107,13 @@ Index(
     postgresql_where=text("status = 'pending'"),
 )
 
+Index(
+    "entries_unsealed",
+    entries.c.entry_id,
+    sqlite_where=text("manifest_part IS NULL AND archived_ms IS NOT NULL"),
+    postgresql_where=text("manifest_part IS NULL AND archived_ms IS NOT NULL"),
+)
+
 listed_metadata = Table(
     "listed_metadata",
     ledger_metadata,
@@ -123,6 +132,9 @@ former_versions = Table(
     Column("sidecar_sha256", LargeBinary),
     Column("archived_ms", BigInteger, nullable=False),
     Column("archived_run_no", Integer, nullable=False),
+    Column("manifest_part", Integer),
+    # When a verification found it damaged and a repair put another version in its place; nobody expects it any more.
+    Column("damaged_ms", BigInteger),
 )
 
 attempts = Table(
@@ -164,4 +176,28 @@ tallies = Table(
     Column("status", String, primary_key=True),
     _count("recordings"),
     _count("bytes"),
+)
+
+# An account's CDRs of a day, archived in one or more parts.
+cdr_files = Table(
+    "cdr_files",
+    ledger_metadata,
+    Column("account_no", Integer, primary_key=True, autoincrement=False),
+    # As YYYY-MM-DD.
+    Column("day", String, primary_key=True),
+    Column("part", Integer, primary_key=True, autoincrement=False),
+    Column("key", String, nullable=False, unique=True),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    _count("rows"),
+    Column("archived_ms", BigInteger, nullable=False),
+    Column("manifest_part", Integer),
+)
+
+# Single facts of the whole archive, such as the audit trail's last record.
+marks = Table(
+    "marks",
+    ledger_metadata,
+    Column("name", String, primary_key=True),
+    Column("value", String, nullable=False),
 )
