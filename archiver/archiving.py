@@ -15,12 +15,12 @@ from archiver.assembly import (
     access,
     chosen_accounts,
     hands_for,
+    limits_for,
     make_bench,
     partitions,
     periods,
     refuse_what_is_not_built,
     utc_now,
-    workers_for,
 )
 from archiver.destination import Destination, accept_compliance, open_destination
 from archiver.engine.base import Seat, Watcher
@@ -32,7 +32,7 @@ from archiver.ledger.ledger import open_ledger
 from archiver.pbx.base import Access, Traffic
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.producer import Order
-from archiver.pipeline.run import Ended, Failure, Limits, run
+from archiver.pipeline.run import Ended, Failure, run
 from archiver.pipeline.tally import Tally
 from archiver.pipeline.threads import seen_through
 from archiver.reports.run_report import RunReport, outcome, run_report
@@ -179,7 +179,7 @@ async def work(
             order,
             bench,
             ledger=ledger,
-            limits=Limits(workers_for(settings), settings.transfer.queue_size, settings.transfer.grace_s),
+            limits=limits_for(settings),
             tally=tally,
             stop=seat.stop,
             on_settled=lambda task, settlement: seat.settled(

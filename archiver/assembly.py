@@ -20,6 +20,7 @@ from archiver.pipeline.feed import Budget
 from archiver.pipeline.limiter import Limiter
 from archiver.pipeline.planning import nightly_periods
 from archiver.pipeline.producer import Partition
+from archiver.pipeline.run import Limits
 from archiver.pipeline.threads import Threads
 from archiver.pipeline.throttle import Throttle
 from archiver.pipeline.tools import Bench
@@ -36,6 +37,9 @@ _DISK_THREADS = 4
 _TOGETHER = 16
 """Measured: small files without syncs go fastest through one thread that takes many at a time; any number of threads
 that take one each fight for the interpreter."""
+_QUICK_SYNCING_THREADS = 2
+"""One puts what has come meanwhile while the other waits for the disk."""
+_TOGETHER_SYNCED = 64
 _SPOOL_MEMORY_BYTES = 1 << 20
 _NO_BEGINNING = "a first run needs a beginning: `archiver run --since 2026-01-01`, or listing.begin in the settings"
 
@@ -140,10 +144,16 @@ def partitions(settings: Settings, wanted: dict[str, list[Window]], now: datetim
                 yield Partition(account_id, window, period)
 
 
-def workers_for(settings: Settings) -> int:
-    """More than may fetch at once: whoever stores a recording, or pauses before another try, lets another one fetch."""
-    concurrency = settings.transfer.concurrency
-    return concurrency + max(2, concurrency // 4)
+def limits_for(settings: Settings) -> Limits:
+    """More workers than may fetch at once: whoever stores a recording, or pauses before another try, lets others fetch.
+
+    The more may store at a time, the more of them share a wait for the disk.
+    """
+    transfer = settings.transfer
+    fetching = transfer.concurrency + max(2, transfer.concurrency // 4)
+    syncing = settings.archive.durable and settings.archive.store == "local"
+    workers = fetching + _TOGETHER_SYNCED if syncing else fetching
+    return Limits(workers, fetching, transfer.queue_size, transfer.grace_s)
 
 
 async def hands_for(settings: Settings, destination: Destination, stack: AsyncExitStack) -> tuple[Threads, Threads]:
@@ -154,9 +164,11 @@ async def hands_for(settings: Settings, destination: Destination, stack: AsyncEx
         return threads, threads
     if settings.archive.durable:
         threads = await stack.enter_async_context(Threads(_SYNCING_THREADS, "disk"))
-        return threads, threads
-    threads = await stack.enter_async_context(Threads(_DISK_THREADS, "disk"))
-    return threads, await stack.enter_async_context(Threads(1, "disk-quick", together=_TOGETHER))
+        quick = Threads(_QUICK_SYNCING_THREADS, "disk-quick", together=_TOGETHER_SYNCED)
+    else:
+        threads = await stack.enter_async_context(Threads(_DISK_THREADS, "disk"))
+        quick = Threads(1, "disk-quick", together=_TOGETHER)
+    return threads, await stack.enter_async_context(quick)
 
 
 def make_bench(

@@ -51,6 +51,11 @@ class WatchedDisk(RealDisk):
         if self._sync:
             super().fsync(fd)
 
+    def sync_all(self, fd: int) -> None:
+        self.before("sync_all")
+        if self._sync:
+            super().sync_all(fd)
+
     def link(self, source: str, name: str, *, src_dir_fd: int | None, dst_dir_fd: int) -> None:
         self.before("link")
         super().link(source, name, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)

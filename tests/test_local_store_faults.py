@@ -1,17 +1,19 @@
 """Every system call of the local store fails in every way, once and for good (`faults.md` rows 33 to 38)."""
 
 import errno
+import itertools
 import os
 import random
 import resource
 import subprocess
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 from archive_rig import small_file_system
-from test_local_store_disks import CALLS, FaultyDisk, ShortDisk
+from test_local_store_disks import CALLS, FaultyDisk, ShortDisk, WatchedDisk
 
 from archiver.errors import (
     ArchiverError,
@@ -23,7 +25,7 @@ from archiver.errors import (
     StoreMismatch,
     StoreUnavailable,
 )
-from archiver.stores.base import NewObject
+from archiver.stores.base import NewObject, StoredObject
 from archiver.stores.disk import Disk, store_error
 from archiver.stores.local import LocalStore
 from archiver.stores.quarantine import Quarantine
@@ -177,6 +179,121 @@ def test_after_a_failed_fsync_the_file_is_never_synced_again_nor_published(tmp_p
     assert published.st_ino != inode
     media.discard()
     store.close()
+
+
+def batch(store: LocalStore, count: int = 6) -> list[Sequence[StoredObject] | ArchiverError]:
+    """Many small recordings with their sidecars, put at once."""
+    bodies = {f"a/{n}.mp3": b"%d" % n for n in range(count)}
+    sidecars = {key: key.replace(".mp3", ".json") for key in bodies}
+    return list(
+        store.put_many(
+            [
+                [NewObject(key, SpooledMedia.of(data), "a"), NewObject(sidecars[key], SpooledMedia.of(b"{}"), "b")]
+                for key, data in bodies.items()
+            ]
+        )
+    )
+
+
+def test_what_a_shared_sync_may_have_lost_fails_each_of_its_recordings_and_none_of_them_shows(tmp_path: Path) -> None:
+    disk = FaultyDisk("sync_all", errno.EIO)
+    store = open_store(tmp_path / "archive", disk)
+    store.prepare()
+    outcomes = batch(store)
+    assert disk.hits == 1
+    assert {type(each) for each in outcomes} == {StoreMismatch}
+    assert list(store.list()) == []
+    assert not any(isinstance(each, ArchiverError) for each in batch(store)), "to new files, it goes well"
+    assert len(list(store.list())) == 12
+    store.close()
+
+
+def test_what_opens_the_shared_sync_is_there_before_the_first_byte_is_written(tmp_path: Path) -> None:
+    """The kernel tells a lost write once, to those who had the file system open by then."""
+
+    class OrderOfCalls(WatchedDisk):
+        def __init__(self) -> None:
+            super().__init__()
+            self.calls: list[str] = []
+
+        def open(self, path: str, flags: int, mode: int = 0o600, *, dir_fd: int | None = None) -> int:
+            fd = super().open(path, flags, mode, dir_fd=dir_fd)
+            self.calls.append(f"open {fd}" if dir_fd is None else "open")
+            return fd
+
+        def write(self, fd: int, data: bytes | memoryview) -> int:
+            self.calls.append("write")
+            return super().write(fd, data)
+
+        def sync_all(self, fd: int) -> None:
+            self.calls.append(f"sync_all {fd}")
+            super().sync_all(fd)
+
+    disk = OrderOfCalls()
+    store = open_store(tmp_path / "archive", disk)
+    store.prepare()
+    disk.calls.clear()
+    batch(store)
+    store.close()
+    (sync,) = [call for call in disk.calls if call.startswith("sync_all")]
+    opened = disk.calls.index(sync.replace("sync_all", "open"))
+    assert opened < disk.calls.index("write")
+
+
+def test_a_file_system_that_can_tell_no_loss_has_each_file_synced_on_its_own(tmp_path: Path) -> None:
+    class Silent(WatchedDisk):
+        syncs = 0
+
+        def tells_all(self, fd: int) -> bool:
+            return False
+
+        def fsync(self, fd: int) -> None:
+            self.syncs += 1
+            super().fsync(fd)
+
+        def sync_all(self, fd: int) -> None:
+            raise AssertionError("never asked for")
+
+    disk = Silent()
+    store = open_store(tmp_path / "archive", disk)
+    store.prepare()
+    disk.syncs = 0
+    assert not any(isinstance(each, ArchiverError) for each in batch(store))
+    assert disk.syncs == 12 + 2, "each file, the folder and the root"
+    store.close()
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC], ids=errno.errorcode.get)
+@pytest.mark.parametrize("call", ["open", "write", "sync_all", "link", "stat", "fsync", "close"])
+def test_a_call_that_fails_in_a_batch_leaves_only_whole_objects_and_what_was_put_is_there(
+    tmp_path: Path, call: str, number: int
+) -> None:
+    for nth in itertools.count(1):
+        root = tmp_path / str(nth) / "archive"
+        root.parent.mkdir()
+        store = open_store(root)
+        store.prepare()
+        store.close()
+        before = len(list(Path("/proc/self/fd").iterdir()))
+        disk = FaultyDisk(call, number, nth)
+        try:
+            store = open_store(root, disk)
+        except ArchiverError:
+            continue
+        outcomes = batch(store)
+        store.close()
+        assert len(list(Path("/proc/self/fd").iterdir())) == before
+        store = open_store(root)
+        found = {head.key: head.size_bytes for head in store.list()}
+        store.close()
+        for n, outcome in enumerate(outcomes):
+            if not isinstance(outcome, ArchiverError):
+                assert (found[f"a/{n}.mp3"], found[f"a/{n}.json"]) == (1, 2)
+        for path in root.rglob("*.mp3"):
+            assert path.read_bytes() == path.stem.encode()
+        if not disk.hits:
+            assert not any(isinstance(outcome, ArchiverError) for outcome in outcomes)
+            return
 
 
 def test_a_folder_whose_fsync_failed_stops_the_run_for_good(tmp_path: Path) -> None:

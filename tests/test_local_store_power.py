@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from test_local_store_disks import WatchedDisk
 
+from archiver.errors import ArchiverError
 from archiver.stores.base import NewObject
 from archiver.stores.local import LocalStore
 from archiver.stores.quarantine import Quarantine
@@ -61,6 +62,10 @@ class LoggingDisk(WatchedDisk):
         super().fsync(fd)
         self.log.append(Op("fsync", self._node(fd)))
 
+    def sync_all(self, fd: int) -> None:
+        super().sync_all(fd)
+        self.log.append(Op("sync_all", 0))
+
     def link(self, source: str, name: str, *, src_dir_fd: int | None, dst_dir_fd: int) -> None:
         super().link(source, name, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
         child = self._nodes[os.stat(name, dir_fd=dst_dir_fd).st_ino]
@@ -99,6 +104,11 @@ class Machine:
             for change in [change for change in self.pending if change.node == op.node]:
                 apply(self.entries, change)
                 self.pending.remove(change)
+        elif op.call == "sync_all":
+            self.synced.update(self.written)
+            for change in self.pending:
+                apply(self.entries, change)
+            self.pending.clear()
         elif op.call == "returned":
             self.promised.update(op.promised)
         else:
@@ -188,6 +198,34 @@ def test_no_fsync_of_a_put_can_be_left_out(tmp_path: Path, *, nameless: bool) ->
     assert len(syncs) == 6, "the new root's parent, two files, and three folders"
     for n in syncs:
         assert damage_in(log[:n] + log[n + 1 :], BODIES), f"fsync {n} does nothing"
+
+
+MANY = {f"archive/a/b/{n}.mp3": BODY + bytes([n]) for n in range(8)}
+
+
+def log_of_many_puts(top: Path) -> list[Op]:
+    disk = LoggingDisk(top, nameless=True)
+    store = LocalStore(top / "archive", durable=True, disk=disk, reserve_bytes=0)
+    store.prepare()
+    groups = [[NewObject(path.removeprefix("archive/"), SpooledMedia.of(body), "a")] for path, body in MANY.items()]
+    assert not any(isinstance(outcome, ArchiverError) for outcome in store.put_many(groups))
+    disk.returned(MANY)
+    store.close()
+    return disk.log
+
+
+def test_many_puts_share_their_syncs_and_what_returned_survives_a_power_loss_at_any_moment(tmp_path: Path) -> None:
+    log = log_of_many_puts(tmp_path)
+    assert [op.call for op in log].count("sync_all") == 1
+    assert [op.call for op in log].count("fsync") == 4, "the new root's parent, and each folder once"
+    assert damage_in(log, MANY) == ""
+
+
+def test_no_sync_of_many_puts_can_be_left_out(tmp_path: Path) -> None:
+    """But for the new root's parent, which the shared sync takes along."""
+    log = log_of_many_puts(tmp_path)
+    for n in [n for n, op in enumerate(log) if op.call in {"fsync", "sync_all"}][1:]:
+        assert damage_in(log[:n] + log[n + 1 :], MANY), f"sync {n} does nothing"
 
 
 def test_without_durable_the_same_check_finds_what_can_be_lost(tmp_path: Path) -> None:

@@ -3,15 +3,16 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from archiver import sidecar
-from archiver.errors import Contradiction, ObjectDiffers
+from archiver.errors import ArchiverError, Contradiction, ObjectDiffers
 from archiver.keys import sidecar_key
 from archiver.ledger.base import Attempt, Settlement, Task
 from archiver.pipeline.checks import Announced, ReceivedMedia, check_media
 from archiver.pipeline.tools import Bench, finished
 from archiver.recording import Fixity, Status
-from archiver.stores.base import NewObject, Origin
+from archiver.stores.base import NewObject, Origin, StoredObject
 
 LARGEST_MEDIA_BYTES = 4 << 30
 _CONTENT_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav", "mp4": "audio/mp4", "m4a": "audio/mp4", "ogg": "audio/ogg"}
@@ -25,13 +26,32 @@ class Whole:
     sidecar_sha256: bytes
 
 
-def check_and_store(
-    bench: Bench, task: Task, failures: Sequence[Attempt], media: ReceivedMedia, announced: Announced
-) -> Settlement:
-    """Check a body, put it and its sidecar into the store, and settle it as archived; `failures` went before.
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """A body that passed every check: the objects to put, the recording first, and what its settlement will say."""
+
+    task: Task
+    failures: Sequence[Attempt]
+    objects: Sequence[NewObject]
+    at: datetime
+    flags: Sequence[str]
+
+    @property
+    def key(self) -> str:
+        """Where the recording belongs."""
+        return self.objects[0].key
+
+    @property
+    def fixity(self) -> Fixity:
+        """The recording's."""
+        return self.objects[0].media.fixity
+
+
+def check(bench: Bench, task: Task, failures: Sequence[Attempt], media: ReceivedMedia, announced: Announced) -> Checked:
+    """Check a body and write its sidecar; `failures` went before.
 
     Raises:
-        Contradiction, StoreError: nothing of it counts as archived.
+        Contradiction: the body does not fit its metadata.
     """
     recording = task.recording
     flags = check_media(recording, media, announced)
@@ -53,32 +73,44 @@ def check_and_store(
             source=bench.pbx.media_url(recording.recording_id),
         )
         objects.append(NewObject(sidecar_key(key), _in_memory(bench, beside), "application/json", origin))
-    adopted, sidecar_sha256 = _put(bench, key, objects, media.fixity)
+    return Checked(task, tuple(failures), objects, at, flags)
+
+
+def settled(bench: Bench, checked: Checked, stored: "Sequence[StoredObject] | ArchiverError") -> Settlement:
+    """The settlement as archived, after the store's word on its objects.
+
+    Raises:
+        Contradiction, StoreError: nothing of it counts as archived.
+    """
+    task = checked.task
+    adopted, sidecar_sha256 = _confirmed(bench, checked, stored)
     return Settlement(
         entry_id=task.entry_id,
         status=Status.ARCHIVED,
-        attempts=task.attempts + len(failures) + 1,
-        failures=tuple(failures),
-        key=key,
-        fixity=media.fixity,
+        attempts=task.attempts + len(checked.failures) + 1,
+        failures=checked.failures,
+        key=checked.key,
+        fixity=checked.fixity,
         sidecar_sha256=sidecar_sha256,
-        archived_at=at,
+        archived_at=checked.at,
         adopted=adopted,
-        flags=flags,
+        flags=checked.flags,
     )
 
 
-def _put(bench: Bench, key: str, objects: Sequence[NewObject], fixity: Fixity) -> tuple[bool, bytes | None]:
+def _confirmed(
+    bench: Bench, checked: Checked, stored: "Sequence[StoredObject] | ArchiverError"
+) -> tuple[bool, bytes | None]:
     """Whether the recording was there already, and the digest of the sidecar beside it."""
-    try:
-        adopted = bench.store.put(objects)[0].adopted
-        return adopted, objects[1].media.fixity.sha256 if len(objects) > 1 else None
-    except ObjectDiffers as error:
+    if isinstance(stored, ObjectDiffers):
         # A run that was killed between object and ledger left a sidecar with its own date: ours may differ in that.
-        there = already_there(bench, key)
-        if there is None or there.fixity != fixity:
-            raise Contradiction(f"the key is taken by other bytes: {error}", kind="key_taken") from None
+        there = already_there(bench, checked.key)
+        if there is None or there.fixity != checked.fixity:
+            raise Contradiction(f"the key is taken by other bytes: {stored}", kind="key_taken") from None
         return True, there.sidecar_sha256
+    if isinstance(stored, ArchiverError):
+        raise stored
+    return stored[0].adopted, checked.objects[1].media.fixity.sha256 if len(checked.objects) > 1 else None
 
 
 def already_there(bench: Bench, key: str) -> Whole | None:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
+from types import TracebackType
 from typing import Self
 
 from archiver.errors import ArchiverError, ExitCode, LedgerError, first_of
@@ -18,9 +19,14 @@ from archiver.pipeline.worker import Worker
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Bounds of a run; `grace_s` is how long workers may finish after a stop, in seconds."""
+    """Bounds of a run; `grace_s` is how long workers may finish after a stop, in seconds.
+
+    Of the workers only so many are `fetching` at a time; the others store what they have received. As many recordings in
+    a row that fail for the PBX's sake end the run.
+    """
 
     workers: int
+    fetching: int
     queue_size: int
     grace_s: float
 
@@ -70,13 +76,20 @@ async def run(
     they had stays pending, and nothing partial remains. `give_up` is called then, lest a thread wait on for a silent store.
     """
     feed = Feed(limits.queue_size)
-    breaker = Breaker(bench.pbx, max(limits.workers, 3))
+    breaker = Breaker(bench.pbx, max(limits.fetching, 3))
     producer = Producer(order, pbx=bench.pbx, ledger=ledger, feed=feed, tally=tally, breaker=breaker, now=now)
+
+    fetching = asyncio.Semaphore(limits.fetching)
 
     async def work() -> None:
         worker = Worker(bench)
-        while (task := await feed.take()) is not None:
-            settlement = await worker.archive(task)
+        while True:
+            # Nobody takes a task that could not begin: after a stop it would be waited for.
+            async with Turn(fetching) as turn:
+                task = await feed.take()
+                if task is None:
+                    return
+                settlement = await worker.archive(task, received=turn.over)
             await ledger.settle(order.run, settlement)
             tally.outcome(task, settlement)
             on_settled(task, settlement)
@@ -98,6 +111,30 @@ async def run(
         # A disk that is full has no room for the ledger either; what is not in it is found and adopted by the next run.
         error = error or Failure.of(broken)
     return Ended(error, stop.is_set())
+
+
+class Turn:
+    """A place among those that fetch, until its block ends or it is `over` before that."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self._held = False
+
+    async def __aenter__(self) -> Self:
+        await self._places.acquire()
+        self._held = True
+        return self
+
+    def over(self) -> None:
+        """Let somebody else fetch; again is no error."""
+        if self._held:
+            self._held = False
+            self._places.release()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.over()
 
 
 async def _watch(

@@ -6,8 +6,9 @@ be anybody's by then (pitfalls P21 and P22). aiofiles carries the hop.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from types import TracebackType
 from typing import Any, ParamSpec, Self, TypeVar
@@ -16,15 +17,25 @@ import aiofiles.os
 
 P = ParamSpec("P")
 T = TypeVar("T")
+Item = TypeVar("Item")
 
 
 class _Piece:
-    """A call on its way; `out` is made by a caller that was cancelled and waits for the thread to be out."""
+    """A call on its way; `out` is made by a caller that was cancelled and waits for the thread to be out.
 
-    __slots__ = ("is_out", "out", "result", "work")
+    With `together` its `work` is an item for that, which takes many; without it `work` is called.
+    """
 
-    def __init__(self, work: Callable[[], Any], result: "asyncio.Future[Any]") -> None:
+    __slots__ = ("is_out", "out", "result", "together", "work")
+
+    def __init__(
+        self,
+        work: Any,
+        result: "asyncio.Future[Any]",
+        together: Callable[[Sequence[Any]], Sequence[Any]] | None = None,
+    ) -> None:
         self.work = work
+        self.together = together
         self.result = result
         self.is_out = False
         self.out: asyncio.Future[None] | None = None
@@ -76,18 +87,29 @@ class Threads:
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """The result of `work`, made in a thread of this pool; a cancellation is delivered once the thread is out."""
-        loop = asyncio.get_running_loop()
-        result: asyncio.Future[T] = loop.create_future()
-        piece = _Piece(partial(work, *args, **kwargs), result)
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        await self._landed(_Piece(partial(work, *args, **kwargs), result))
+        return result.result()
+
+    async def run_together(self, work: Callable[[Sequence[Item]], Sequence[T | BaseException]], item: Item) -> T:
+        """What `work` makes of this item; one call takes up to `together` that wait for the same work.
+
+        `work` gives a result or an error for each item, in their order.
+        """
+        result: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+        await self._landed(_Piece(item, result, work))
+        return result.result()
+
+    async def _landed(self, piece: _Piece) -> None:
         self._waiting.append(piece)
         if self._idle:
             self._idle -= 1
             self._carriers.create_task(self._carry())
         try:
-            return await result
+            await piece.result
         except asyncio.CancelledError:
             if not piece.is_out:
-                piece.out = loop.create_future()
+                piece.out = asyncio.get_running_loop().create_future()
                 while not piece.is_out:
                     await asyncio.wait([piece.out])
             raise
@@ -118,8 +140,7 @@ def _hop(waiting: "deque[_Piece]", together: int, loop: asyncio.AbstractEventLoo
     finished: _Finished = []
     try:
         while True:
-            piece = waiting.popleft()
-            finished.append((piece, *_outcome(piece.work)))
+            finished += _worked(waiting.popleft(), waiting, together)
             if len(finished) >= together or not waiting:
                 loop.call_soon_threadsafe(_land, finished)
                 finished = []
@@ -127,6 +148,27 @@ def _hop(waiting: "deque[_Piece]", together: int, loop: asyncio.AbstractEventLoo
         # Another thread was faster.
         if finished:
             loop.call_soon_threadsafe(_land, finished)
+
+
+def _worked(piece: _Piece, waiting: "deque[_Piece]", together: int) -> _Finished:
+    """Work on a piece, and on those behind it that can go with it."""
+    if piece.together is None:
+        return [(piece, *_outcome(piece.work))]
+    pieces = [piece]
+    with suppress(IndexError):
+        while len(pieces) < together:
+            following = waiting.popleft()
+            if following.together != piece.together:
+                waiting.appendleft(following)
+                break
+            pieces.append(following)
+    found, error = _outcome(partial(piece.together, [each.work for each in pieces]))
+    if error is not None:
+        return [(each, None, error) for each in pieces]
+    return [
+        (each, None, value) if isinstance(value, BaseException) else (each, value, None)
+        for each, value in zip(pieces, found, strict=True)
+    ]
 
 
 def _land(finished: _Finished) -> None:

@@ -6,7 +6,7 @@ as archived before the store confirmed.
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -15,7 +15,7 @@ from archiver.errors import ArchiverError, Contradiction, MediaNotThere, Severit
 from archiver.ledger.base import LADDER, Attempt, Settlement, Task
 from archiver.pbx.base import MediaBody
 from archiver.pipeline.checks import Announced, ReceivedMedia
-from archiver.pipeline.keeping import LARGEST_MEDIA_BYTES, already_there, check_and_store
+from archiver.pipeline.keeping import LARGEST_MEDIA_BYTES, Checked, already_there, check, settled
 from archiver.pipeline.tools import Bench, Spooling, finished
 from archiver.recording import Recording, Status
 
@@ -32,14 +32,25 @@ class Contradicted:
     error: Contradiction
 
 
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A body on its way to be concluded: all but the last batch is in the spool; `failures` went before."""
+
+    task: Task
+    failures: Sequence[Attempt]
+    spool: Spooling
+    batch: Sequence[bytes]
+    announced: Announced
+
+
 class Worker:
     """Brings tasks to their settlement, one after another."""
 
     def __init__(self, bench: Bench) -> None:
         self._bench = bench
 
-    async def archive(self, task: Task) -> Settlement:
-        """The settlement of a task, whatever happened to it.
+    async def archive(self, task: Task, received: Callable[[], None] = lambda: None) -> Settlement:
+        """The settlement of a task, whatever happened to it; `received` is called when a body has come whole.
 
         Raises:
             ArchiverError: only fatal ones (destination full or denied, sign-in refused); the task stays pending.
@@ -54,7 +65,7 @@ class Worker:
                     if attempt.num > 1:
                         self._bench.pbx.traffic.retries += 1
                     try:
-                        return await self._try(task, failures, last=last)
+                        return await self._try(task, failures, received, last=last)
                     except ArchiverError as error:
                         if error.severity is Severity.FATAL:
                             raise
@@ -68,7 +79,9 @@ class Worker:
             return self._pending(task, failures, error)
         raise AssertionError("unreachable")
 
-    async def _try(self, task: Task, failures: Sequence[Attempt], *, last: bool) -> Settlement:
+    async def _try(
+        self, task: Task, failures: Sequence[Attempt], received: Callable[[], None], *, last: bool
+    ) -> Settlement:
         bench, recording = self._bench, task.recording
         async with bench.budget.share(min(recording.length_bytes or _BATCH_BYTES, 2 * _BATCH_BYTES)):
             async with (
@@ -86,7 +99,9 @@ class Worker:
             # The connection is free again: the last batch, the checks and the store are one thread hop.
             quick = sum(map(len, batch)) <= _SMALL_BYTES and not spool.size_bytes
             threads = bench.quick_threads if quick else bench.threads
-            found = await threads.run(self._conclude, task, tuple(failures), spool, batch, announced)
+            received()
+            body_in = Received(task, tuple(failures), spool, batch, announced)
+            found: Settlement | Contradicted = await threads.run_together(self._conclude, body_in)
             if isinstance(found, Settlement):
                 return found
             try:
@@ -115,24 +130,37 @@ class Worker:
                 batch, size_bytes = [], 0
         return batch
 
-    def _conclude(
-        self, task: Task, failures: Sequence[Attempt], spool: Spooling, batch: Sequence[bytes], announced: Announced
-    ) -> "Settlement | Contradicted":
-        """Take the last batch, check, store; media that contradict are handed back, all others are given up."""
+    def _conclude(self, bodies: Sequence[Received]) -> "list[Settlement | Contradicted | BaseException]":
+        """Take the last batches, check, store together; media that contradict are handed back, all others given up."""
+        checked = [self._checked(body) for body in bodies]
+        ready = [one for one, _ in checked if isinstance(one, Checked)]
+        stored = iter(self._bench.store.put_many([one.objects for one in ready]) if ready else ())
+        outcomes: list[Settlement | Contradicted | BaseException] = []
+        for one, media in checked:
+            outcome: Settlement | BaseException
+            try:
+                outcome = settled(self._bench, one, next(stored)) if isinstance(one, Checked) else one
+            except Exception as error:  # noqa: BLE001 - handed to whoever waits for this body
+                outcome = error
+            if media is not None and isinstance(outcome, Contradiction):
+                outcomes.append(Contradicted(media, outcome))
+                continue
+            if media is not None:
+                media.discard()
+            outcomes.append(outcome)
+        return outcomes
+
+    def _checked(self, body: Received) -> tuple[Checked | BaseException, ReceivedMedia | None]:
+        """A body after its checks, or what was wrong; with its media once it has come to that."""
         try:
-            media = finished(spool, batch)
-        except BaseException:
-            spool.discard()
-            raise
+            media = finished(body.spool, body.batch)
+        except Exception as error:  # noqa: BLE001 - likewise
+            body.spool.discard()
+            return error, None
         try:
-            settlement = check_and_store(self._bench, task, failures, media, announced)
-        except Contradiction as error:
-            return Contradicted(media, error)
-        except BaseException:
-            media.discard()
-            raise
-        media.discard()
-        return settlement
+            return check(self._bench, body.task, body.failures, media, body.announced), media
+        except Exception as error:  # noqa: BLE001 - likewise
+            return error, media
 
     async def _adopt(self, task: Task) -> Settlement | None:
         """What a killed run left whole in the store, without a download; None when there is nothing to adopt."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from archiver.errors import ArchiverError
 from archiver.recording import Fixity
 
 
@@ -95,6 +96,13 @@ class Store(Protocol):
 
         Raises:
             InvalidKey, ObjectDiffers, StoreMismatch, StoreUnavailable, StoreDenied, StoreFull.
+        """
+        ...
+
+    def put_many(self, groups: Sequence[Sequence[NewObject]]) -> Sequence[Sequence[StoredObject] | ArchiverError]:
+        """A put for each group, as `put` makes it, and its error as a value: one that fails leaves the others alone.
+
+        What can be shared, such as waiting for the disk, is shared.
         """
         ...
 

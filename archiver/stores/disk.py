@@ -3,11 +3,15 @@
 Nothing else in this room calls `os` for files, so that a test can fail, cut short or record any single call.
 """
 
+import ctypes
 import errno
 import os
+import re
 import stat
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Protocol
 
@@ -50,6 +54,14 @@ class Disk(Protocol):
 
     def fsync(self, fd: int) -> None:
         """Wait until a file's bytes, or a folder's names, would survive a power loss."""
+        ...
+
+    def tells_all(self, fd: int) -> bool:
+        """Whether `sync_all` is there for this file system and reports every loss since `fd` was opened."""
+        ...
+
+    def sync_all(self, fd: int) -> None:
+        """Wait until all that was written to the file system of `fd`, bytes and names, would survive a power loss."""
         ...
 
     def link(self, source: str, name: str, *, src_dir_fd: int | None, dst_dir_fd: int) -> None:
@@ -104,6 +116,22 @@ class RealDisk:
         """See `Disk`."""
         os.fsync(fd)
 
+    def tells_all(self, fd: int) -> bool:
+        """See `Disk`; a loss is told since Linux 5.8 (syncfs(2)), and on file systems of which that is known."""
+        if not hasattr(_libc(), "syncfs") or _kernel() < _TELLS_SINCE:
+            return False
+        device = os.fstat(fd).st_dev
+        number = f"{os.major(device)}:{os.minor(device)}"
+        with Path("/proc/self/mountinfo").open(encoding="utf-8", errors="replace") as mounts:
+            kinds = {line.partition(" - ")[2].split(" ")[0] for line in mounts if line.split(" ")[2] == number}
+        return bool(kinds) and kinds <= _TELL_LOSSES
+
+    def sync_all(self, fd: int) -> None:
+        """See `Disk`."""
+        if _libc().syncfs(fd) != 0:
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
     def link(self, source: str, name: str, *, src_dir_fd: int | None, dst_dir_fd: int) -> None:
         """See `Disk`."""
         # Only the magic link in /proc is followed: that is how linkat names a file that has no name.
@@ -133,6 +161,21 @@ class RealDisk:
     def statvfs(self, fd: int) -> os.statvfs_result:
         """See `Disk`."""
         return os.fstatvfs(fd)
+
+
+_TELLS_SINCE = (5, 8)
+_TELL_LOSSES = frozenset({"ext4", "xfs", "btrfs", "f2fs", "tmpfs"})
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def _kernel() -> tuple[int, ...]:
+    if not sys.platform.startswith("linux"):
+        return ()
+    found = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return tuple(map(int, found.groups())) if found else ()
 
 
 _FULL = {

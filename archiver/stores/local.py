@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from archiver.errors import ObjectNotFound, StoreDenied
+from archiver.errors import ArchiverError, ObjectNotFound, StoreDenied
 from archiver.keys import check_key
 from archiver.stores.archive_folder import ArchiveFolder
 from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
@@ -39,15 +39,24 @@ class LocalStore:
 
     def put(self, objects: Sequence[NewObject]) -> Sequence[StoredObject]:
         """See `Store.put`; all bytes are staged and synced before the first key appears."""
-        placements = []
-        for new in objects:
-            *segments, name = check_key(new.key).split("/")
-            placements.append(Placement(tuple(segments), name, new.media))
-        adopted = self.folder.publisher.publish(placements)
-        return [
-            StoredObject(new.key, new.media.fixity.size_bytes, adopted=was_there)
-            for new, was_there in zip(objects, adopted, strict=True)
-        ]
+        return _stored(objects, self.folder.publisher.publish(_placements(objects)))
+
+    def put_many(self, groups: Sequence[Sequence[NewObject]]) -> Sequence[Sequence[StoredObject] | ArchiverError]:
+        """See `Store.put_many`; one sync of the file system serves all groups where it tells of every loss."""
+        outcomes: list[Sequence[StoredObject] | ArchiverError] = []
+        places: list[list[Placement]] = []
+        for objects in groups:
+            try:
+                places.append(_placements(objects))
+                outcomes.append(())
+            except ArchiverError as error:
+                outcomes.append(error)
+        published = iter(self.folder.publisher.publish_many(places))
+        for number, objects in enumerate(groups):
+            if not isinstance(outcomes[number], ArchiverError):
+                found = next(published)
+                outcomes[number] = found if isinstance(found, ArchiverError) else _stored(objects, found)
+        return outcomes
 
     def head(self, key: str) -> ObjectHead | None:
         """See `Store.head`; a folder is no object, whereas a symlink or a device there can't be told."""
@@ -126,3 +135,18 @@ class LocalStore:
                 yield from read_all(self._disk, fd)
         finally:
             close_quietly(self._disk, fd)
+
+
+def _placements(objects: Sequence[NewObject]) -> list[Placement]:
+    placements = []
+    for new in objects:
+        *segments, name = check_key(new.key).split("/")
+        placements.append(Placement(tuple(segments), name, new.media))
+    return placements
+
+
+def _stored(objects: Sequence[NewObject], adopted: Sequence[bool]) -> Sequence[StoredObject]:
+    return [
+        StoredObject(new.key, new.media.fixity.size_bytes, adopted=was_there)
+        for new, was_there in zip(objects, adopted, strict=True)
+    ]

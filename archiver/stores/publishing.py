@@ -3,12 +3,14 @@
 import hashlib
 import stat
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from archiver.errors import ObjectDiffers, StoreMismatch
+from archiver.errors import ArchiverError, ObjectDiffers, StoreMismatch
 from archiver.stores.base import Media
 from archiver.stores.disk import (
+    FOLDER_FLAGS,
     READ_FLAGS,
     Disk,
     close_quietly,
@@ -19,7 +21,10 @@ from archiver.stores.disk import (
 )
 from archiver.stores.folders import Folder, Folders, moved
 from archiver.stores.spool import SpooledMedia
-from archiver.stores.temporaries import Temporaries, TemporaryFile
+from archiver.stores.temporaries import Temporaries, TemporaryFile, sync_error
+
+_SYNC_ALL_FROM = 8
+"""Files; for fewer, one sync of the whole file system would wait for more of others' bytes than it saves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +54,31 @@ class _Staged:
     ours: bool
 
 
+class _Group:
+    """Placements that succeed or fail together: what became of them so far."""
+
+    __slots__ = ("adopted", "error", "placements", "staged")
+
+    def __init__(self, placements: Sequence[Placement]) -> None:
+        self.placements = placements
+        self.staged: list[_Staged] = []
+        self.adopted: list[bool] = []
+        self.error: ArchiverError | None = None
+
+    @contextmanager
+    def failing_alone(self) -> Iterator[None]:
+        """What the block raises of our tree is this group's failure and nobody else's."""
+        try:
+            yield
+        except ArchiverError as error:
+            self.error = error
+
+    def discard(self) -> None:
+        for stage in self.staged:
+            if stage.ours:
+                stage.file.discard()
+
+
 class Publisher:
     """Gives media their final names; safe for threads."""
 
@@ -61,6 +91,7 @@ class Publisher:
         # each other's way (on two cores one thread put 6 000 recordings a second, and sixteen put 2 600 at three
         # times the CPU). The fsyncs, which do wait, run side by side.
         self._gate = threading.Lock()
+        self._tells_all: bool | None = None
 
     def publish(self, placements: Sequence[Placement]) -> list[bool]:
         """Put media in their places, in order; for each, whether the same bytes already lay there.
@@ -71,26 +102,87 @@ class Publisher:
             ObjectDiffers, StoreMismatch, StoreUnavailable, StoreDenied, StoreFull: each place holds all of its bytes or
                 what it held before.
         """
-        staged: list[_Staged] = []
+        (outcome,) = self.publish_many([placements])
+        if isinstance(outcome, ArchiverError):
+            raise outcome
+        return outcome
+
+    def publish_many(self, groups: Sequence[Sequence[Placement]]) -> list[list[bool] | ArchiverError]:
+        """Publish each group as `publish` does, with its error as a value; the waiting for the disk is shared."""
+        batch = [_Group(placements) for placements in groups]
+        sync_all = self._sync_all_for(batch)
         try:
             with self._gate:
-                for placement in placements:
-                    staged.append(self._stage(placement, staged))
-            for stage in staged:
-                # File systems that know no nameless files are network ones, which lose writes and tell only at fsync.
-                if self._durable or stage.file.is_named:
-                    stage.file.sync()
+                for group in _going(batch):
+                    with group.failing_alone():
+                        for placement in group.placements:
+                            group.staged.append(self._stage(placement, group.staged))
+            self._sync(batch, sync_all)
             with self._gate:
-                adopted = [self._reveal(stage) for stage in staged]
+                for group in _going(batch):
+                    with group.failing_alone():
+                        group.adopted = [self._reveal(stage) for stage in group.staged]
             if self._durable:
-                for segments in {placement.segments for placement in placements}:
-                    with spoken(self._path(segments)), self._folders.use(segments, create=False) as folder:
-                        folder.settle()
+                self._settle(batch)
         finally:
-            for stage in staged:
-                if stage.ours:
-                    stage.file.discard()
-        return adopted
+            if sync_all is not None:
+                close_quietly(self._disk, sync_all)
+            for group in batch:
+                group.discard()
+        return [group.error or group.adopted for group in batch]
+
+    def _sync_all_for(self, batch: "Sequence[_Group]") -> int | None:
+        """A descriptor to sync the whole file system by; None when every file is synced on its own.
+
+        It is opened before anything is written: the kernel tells a loss once to each descriptor that was open then.
+        """
+        if not self._durable or sum(len(group.placements) for group in batch) < _SYNC_ALL_FROM:
+            return None
+        root = self._folders.root
+        with suppress(OSError):
+            if self._tells_all is None:
+                self._tells_all = self._disk.tells_all(root.fd)
+            if self._tells_all:
+                return self._disk.open(root.path, FOLDER_FLAGS)
+        return None
+
+    def _sync(self, batch: "Sequence[_Group]", sync_all: int | None) -> None:
+        for group in _going(batch):
+            with group.failing_alone():
+                for stage in group.staged:
+                    # File systems that know no nameless files are network ones, which lose writes and tell only at
+                    # fsync. A file that is not the stage's own may have lost bytes before `sync_all` was opened.
+                    shared = sync_all is not None and stage.ours
+                    if stage.file.is_named or (self._durable and not shared):
+                        stage.file.sync()
+        waiting = list(_going(batch))
+        if sync_all is None or not waiting:
+            return
+        try:
+            self._disk.sync_all(sync_all)
+        except OSError as error:
+            # Whose bytes were lost can't be told: all come anew from their source.
+            for group in waiting:
+                group.error = sync_error(error, self._folders.root.path)
+
+    def _settle(self, batch: "Sequence[_Group]") -> None:
+        """Make the new names durable: each folder once, however many groups have put something there."""
+        told: dict[tuple[str, ...], ArchiverError | None] = {}
+        for group in _going(batch):
+            with group.failing_alone():
+                for segments in {placement.segments for placement in group.placements}:
+                    if segments not in told:
+                        told[segments] = self._settled(segments)
+                    if (error := told[segments]) is not None:
+                        raise error
+
+    def _settled(self, segments: tuple[str, ...]) -> ArchiverError | None:
+        try:
+            with spoken(self._path(segments)), self._folders.use(segments, create=False) as folder:
+                folder.settle()
+        except ArchiverError as error:
+            return error
+        return None
 
     def _path(self, segments: Sequence[str]) -> str:
         return "/".join((self._folders.root.path, *segments))
@@ -182,6 +274,10 @@ class Publisher:
             self._folders.forget()
             raise moved(path)
         _check_size(placement, seen.st_size)
+
+
+def _going(batch: Iterable[_Group]) -> Iterator[_Group]:
+    return (group for group in batch if group.error is None)
 
 
 def _check_size(placement: Placement, size_bytes: int) -> None:

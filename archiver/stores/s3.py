@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from archiver.errors import ObjectNotFound, StoreDenied
+from archiver.errors import ArchiverError, ObjectNotFound, StoreDenied
 from archiver.keys import check_key
 from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
 from archiver.stores.s3_access import Attributes
@@ -94,6 +94,16 @@ class S3Store:
         if objects and not self._found_out:
             self.find_out()
         return [self._writer.put(new, beside=place > 0) for place, new in enumerate(objects)]
+
+    def put_many(self, groups: Sequence[Sequence[NewObject]]) -> Sequence[Sequence[StoredObject] | ArchiverError]:
+        """See `Store.put_many`; one after the other, as nothing can be shared."""
+        outcomes: list[Sequence[StoredObject] | ArchiverError] = []
+        for objects in groups:
+            try:
+                outcomes.append(self.put(objects))
+            except ArchiverError as error:
+                outcomes.append(error)
+        return outcomes
 
     def head(self, key: str) -> ObjectHead | None:
         """See `Store.head`; a 404 counts only while the bucket itself answers."""

@@ -5,7 +5,7 @@ import itertools
 import os
 from contextlib import suppress
 
-from archiver.errors import StoreDenied, StoreMismatch, StoreUnavailable
+from archiver.errors import StoreDenied, StoreError, StoreMismatch, StoreUnavailable
 from archiver.stores.disk import (
     NAMELESS_FLAGS,
     NEW_FILE_FLAGS,
@@ -23,6 +23,13 @@ TEMPORARY = (OWN_FOLDER, "tmp")
 _CANNOT = frozenset(
     {errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL, errno.ENOSYS, errno.ENOENT, errno.EPERM, errno.ELOOP}
 )
+
+
+def sync_error(error: OSError, path: str) -> StoreError:
+    """What a failed sync means: bytes that were lost can come anew, to another file."""
+    if error.errno == errno.EIO:
+        return StoreMismatch(f"{path}: the disk lost what was written: check `dmesg`")
+    return store_error(error, path)
 
 
 class TemporaryFile:
@@ -83,9 +90,7 @@ class TemporaryFile:
             self._disk.fsync(self.fd)
         except OSError as error:
             self.spoiled = True
-            if error.errno == errno.EIO:
-                raise StoreMismatch(f"{self._folder.path}: the disk lost what was written: check `dmesg`") from error
-            raise store_error(error, self._folder.path) from error
+            raise sync_error(error, self._folder.path) from error
 
     def publish(self, folder: Folder, name: str) -> None:
         """Give the file its final name.

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from stores import KINDS, Breaking, Bytes, Endless, fixity, new
 
-from archiver.errors import InvalidKey, ObjectDiffers, ObjectNotFound, StoreMismatch
+from archiver.errors import ArchiverError, InvalidKey, ObjectDiffers, ObjectNotFound, StoreMismatch
 from archiver.recording import Fixity
 from archiver.stores.base import Media, NewObject, Store, StoredObject
 
@@ -350,6 +350,24 @@ def test_many_threads_put_different_keys_at_once(store: Store) -> None:
         done = list(pool.map(lambda item: store.put([new(*item)])[0], bodies.items()))
     assert not any(each.adopted for each in done)
     assert {key: content(store, key) for key in keys(store)} == bodies
+
+
+def test_many_puts_at_once_are_a_put_each_and_one_that_fails_leaves_the_others_alone(store: Store) -> None:
+    store.put([new("a/taken.mp3", b"before")])
+    bodies = {f"a/{n}.mp3": random.Random(n).randbytes(3000 + n) for n in range(12)}
+    groups = [[new(key, data), new(key.replace(".mp3", ".json"), b"{}")] for key, data in bodies.items()]
+    lie = NewObject("a/lie.mp3", Bytes(BODY, fixity(BODY[:-1])), "audio/mpeg")
+    wrong = [[new("a/taken.mp3", b"others")], [new("../outside.mp3", b"x")], [lie]]
+    outcomes = store.put_many([*groups[:6], *wrong, *groups[6:]])
+    assert [type(each) for each in outcomes[6:9]] == [ObjectDiffers, InvalidKey, StoreMismatch]
+    stored = [each for each in outcomes if not isinstance(each, ArchiverError)]
+    assert [[one.key for one in each] for each in stored] == [[one.key for one in group] for group in groups]
+    assert {key: content(store, key) for key in keys(store) if key.endswith(".mp3")} == bodies | {
+        "a/taken.mp3": b"before"
+    }
+    again = store.put_many(groups)
+    assert all(one.adopted for each in again if not isinstance(each, ArchiverError) for one in each)
+    assert store.put_many([]) == []
 
 
 def together(store: Store, bodies: list[bytes]) -> list[StoredObject | Exception]:
