@@ -78,11 +78,11 @@ async def run(
     feed = Feed(limits.queue_size)
     breaker = Breaker(bench.pbx, max(limits.fetching, 3))
     producer = Producer(order, pbx=bench.pbx, ledger=ledger, feed=feed, tally=tally, breaker=breaker, now=now)
-
     fetching = asyncio.Semaphore(limits.fetching)
+    # One for all: bodies go together only to the same work.
+    worker = Worker(bench)
 
     async def work() -> None:
-        worker = Worker(bench)
         while True:
             # Nobody takes a task that could not begin: after a stop it would be waited for.
             async with Turn(fetching) as turn:
