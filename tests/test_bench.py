@@ -50,6 +50,18 @@ def test_a_pbx_that_limits(tmp_path: Path) -> None:
     assert paced[head.index("refused")] == "0"
 
 
+def test_the_parts_of_the_work_beside_the_whole(tmp_path: Path) -> None:
+    try:
+        find_nginx()
+    except RuntimeError as missing:
+        pytest.skip(str(missing))
+    head, *rows = bench(tmp_path, "bound", "--workload", "small", "--scheme", "https", "--scale", "0.002")
+    parts = {row[head.index("contender")]: row for row in rows}
+    assert {"archiver", "aiohttp alone"} <= parts.keys()
+    assert ("curl to nowhere" in parts) == bool(PEERS["curl"].found)
+    assert all(float(row[head.index("CPU s per 1,000")]) > 0 for row in rows)
+
+
 def test_peers(tmp_path: Path) -> None:
     try:
         find_nginx()

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from .bench import Bench, say
+from .bound_figures import bound
 from .contenders import CONCURRENCY
 from .corpus import WORKLOADS
 from .frozen_figures import check, durable, listing, memory
@@ -25,6 +26,7 @@ from .targets import Targets
 FIGURES: dict[str, Callable[[Bench], None]] = {
     "check": check,
     "peers": peers,
+    "bound": bound,
     "durable": durable,
     "listing": listing,
     "memory": memory,
@@ -44,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     add("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)} (default: all but check)")
     add("--peer", nargs="+", choices=PEERS, default=list(PEERS), help="for peers (default: all that are installed)")
     add("--processes", type=int, default=1, help="the archiver's transfer.processes; all share the concurrency")
-    add("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="for peers and durable")
+    add("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="for peers, bound and durable")
     add("--scheme", nargs="+", choices=("http", "https"), default=["http", "https"])
     add("--rounds", "--pairs", type=int, default=5, help="how often each contender runs (latency: at most 3 times)")
     add("--think-time", type=float, nargs="+", default=[0.05, 1.0, 6.0], help="for latency: seconds before each media")
