@@ -190,6 +190,8 @@ def make_bench(
         allowed = bandwidth.at(datetime.now(zone).time())
         return None if allowed is None else allowed * seat.part
 
+    limiter = Limiter(settings.transfer.concurrency, on_lowered=seat.lowered)
+    seat.heed(limiter.lower)
     return Bench(
         pbx=pbx,
         store=destination.store,
@@ -206,7 +208,7 @@ def make_bench(
         run_id=run_id,
         now=now,
         throttle=Throttle(bytes_per_s),
-        limiter=Limiter(settings.transfer.concurrency),
+        limiter=limiter,
         on_bytes=seat.bytes_came,
     )
 

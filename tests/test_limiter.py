@@ -182,6 +182,31 @@ def test_a_burst_lowers_the_limit_once() -> None:
     virtually(main)
 
 
+def test_who_shares_the_pbx_is_told_of_what_one_finds_and_lowers_once_for_the_same_trouble() -> None:
+    async def main(clock: Callable[[], float]) -> None:
+        others: list[Limiter] = []
+        told: list[str] = []
+
+        def tell(name: str) -> None:
+            told.append(name)
+            for other in others:
+                other.lower()
+
+        first = Limiter(100, clock, on_lowered=lambda: tell("first"))
+        second = Limiter(50, clock, on_lowered=lambda: tell("second"))
+        others.append(second)
+        for _ in range(3):
+            await fail(first, BUSY)
+        assert (first.limit, second.limit, told) == (70, 35, ["first"])
+        second.lower()
+        assert second.limit == 35, "it has just lowered its limit"
+        await asyncio.sleep(2.0)
+        second.lower()
+        assert (second.limit, told) == (24, ["first"]), "what it was told of it does not tell on"
+
+    virtually(main)
+
+
 def test_slots_are_given_in_order() -> None:
     async def main(clock: Callable[[], float]) -> None:
         limiter = Limiter(1, clock)

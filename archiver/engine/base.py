@@ -53,6 +53,14 @@ class Seat(Protocol):
         """The work begins; both stay live, and `on_part` is called with each new `part`."""
         ...
 
+    def heed(self, lower: Callable[[], None]) -> None:
+        """`lower` is to be called when another seat of this run has found that the PBX has too much to do."""
+        ...
+
+    def lowered(self) -> None:
+        """This seat has found so, and asks for less at a time from now on."""
+        ...
+
     def bytes_came(self, size_bytes: int) -> None:
         """Media came in."""
         ...

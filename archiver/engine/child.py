@@ -11,7 +11,7 @@ from typing import Any
 
 from archiver.engine.base import Seat
 from archiver.engine.loop import run_tuned
-from archiver.engine.wire import Begin, Crashed, Done, Given, News, Part, Stop, Unsettled, Wanted, Wire
+from archiver.engine.wire import Begin, Crashed, Done, Given, Lower, News, Part, Stop, Unsettled, Wanted, Wire
 from archiver.errors import ArchiverError
 from archiver.pbx.base import Traffic
 from archiver.pipeline.producer import Partition
@@ -74,6 +74,8 @@ class RemoteSeat:
         self._tally = Tally()
         self._traffic = Traffic()
         self._bytes_came = 0
+        self._lowered = 0
+        self._lower: Callable[[], None] = lambda: None
         self._unsettled: list[Unsettled] = []
         self._on_part: Callable[[float], None] = lambda _: None
         self._taking = asyncio.Lock()
@@ -90,6 +92,14 @@ class RemoteSeat:
         """The work begins; both stay live, and `on_part` is called with each new `part`."""
         self._tally, self._traffic, self._on_part = tally, traffic, on_part
 
+    def heed(self, lower: Callable[[], None]) -> None:
+        """`lower` is called when another process has found that the PBX has too much to do."""
+        self._lower = lower
+
+    def lowered(self) -> None:
+        """This one has found so; the others hear of it with the next news."""
+        self._lowered += 1
+
     def bytes_came(self, size_bytes: int) -> None:
         """Media came in."""
         self._bytes_came += size_bytes
@@ -102,7 +112,7 @@ class RemoteSeat:
     async def tell(self) -> None:
         """Send the counts."""
         unsettled, self._unsettled = tuple(self._unsettled), []
-        await self._wire.send(News(self._tally, self._traffic, self._bytes_came, unsettled))
+        await self._wire.send(News(self._tally, self._traffic, self._bytes_came, self._lowered, unsettled))
 
     async def tell_now_and_then(self) -> None:
         """Send the counts a few times a second; whoever listens hears when nobody is there any more."""
@@ -125,5 +135,7 @@ class RemoteSeat:
                 case Part(part):
                     self.part = part
                     self._on_part(part)
+                case Lower():
+                    self._lower()
                 case Stop():
                     self.stop.set()

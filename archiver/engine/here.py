@@ -29,6 +29,12 @@ class Here:
         self.tally, self.traffic = tally, traffic
         self._watcher.begin(tally)
 
+    def heed(self, lower: Callable[[], None]) -> None:
+        """There is nobody else to heed."""
+
+    def lowered(self) -> None:
+        """There is nobody else to tell."""
+
     def bytes_came(self, size_bytes: int) -> None:
         """Media came in."""
         self._watcher.bytes_came(size_bytes)

@@ -14,7 +14,7 @@ from typing import Any, Self
 
 from archiver.engine.base import Watcher
 from archiver.engine.child import Work, main
-from archiver.engine.wire import Begin, Crashed, Done, Given, News, Part, Stop, Wanted, Wire
+from archiver.engine.wire import Begin, Crashed, Done, Given, Lower, News, Part, Stop, Wanted, Wire
 from archiver.pbx.base import Traffic
 from archiver.pipeline.producer import Partition
 from archiver.pipeline.run import Ended
@@ -34,6 +34,7 @@ class _Child:
     tally: Tally = field(default_factory=Tally)
     traffic: Traffic = field(default_factory=Traffic)
     bytes_came: int = 0
+    lowered: int = 0
     given: int = 0
 
 
@@ -125,6 +126,9 @@ class Pool:
                 await wire.send(Given(partition))
             case News() as news:
                 self._take_in(child, news, watcher)
+                if news.lowered > child.lowered:
+                    child.lowered = news.lowered
+                    await self._tell_all(Lower(), but=child)
             case Done(ended):
                 return ended
             case Crashed(traceback):
@@ -166,9 +170,9 @@ class Pool:
         if self._active:
             await self._tell_all(Part(1 / len(self._active)))
 
-    async def _tell_all(self, message: object) -> None:
+    async def _tell_all(self, message: object, *, but: _Child | None = None) -> None:
         for child in tuple(self._active):
-            if child.wire is not None:
+            if child.wire is not None and child is not but:
                 try:
                     await child.wire.send(message)
                 except ConnectionError:

@@ -37,6 +37,11 @@ class Part:
 
 
 @dataclass(frozen=True, slots=True)
+class Lower:
+    """To a process: another one has found that the PBX has too much to do."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """To a process: end in good order."""
 
@@ -58,11 +63,15 @@ class Unsettled:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """From a process: its counts since it began, bytes that came, and what was not archived since the last news."""
+    """From a process: its counts since it began, bytes that came, and what was not archived since the last news.
+
+    `lowered` is how often it has lowered what it asks for at a time.
+    """
 
     tally: Tally
     traffic: Traffic
     bytes_came: int
+    lowered: int
     unsettled: tuple[Unsettled, ...]
 
 

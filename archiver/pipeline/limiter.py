@@ -24,6 +24,8 @@ _STEP = 0.03
 """Of the limit, and one at least."""
 _SHY_S = 10.0
 """A limit that was too much is tried again only after so many seconds."""
+_SAME_TROUBLE_S = 1.0
+"""Others tell us up to a fifth of a second later."""
 _WINDOW_S = 0.5
 _MOST_BAD = 3.0
 _FORGIVEN = 0.05
@@ -38,10 +40,16 @@ _FORGET_S = 180.0
 
 
 class Limiter:
-    """At most `limit` slots are held at once; `bound` is the most there will ever be, `clock` gives seconds."""
+    """At most `limit` slots are held at once; `bound` is the most there will ever be, `clock` gives seconds.
 
-    def __init__(self, bound: int, clock: Callable[[], float] = time.monotonic) -> None:
+    `on_lowered` is called when it has lowered the limit by itself, so that others who share the PBX can `lower` theirs.
+    """
+
+    def __init__(
+        self, bound: int, clock: Callable[[], float] = time.monotonic, *, on_lowered: Callable[[], None] = lambda: None
+    ) -> None:
         self._bound = bound
+        self._on_lowered = on_lowered
         self._clock = clock
         self._exact_limit = float(bound)
         self._held = 0
@@ -122,6 +130,11 @@ class Limiter:
         if self._bad >= min(_MOST_BAD, self.limit):
             self._decrease()
 
+    def lower(self) -> None:
+        """Somebody else found that the PBX has too much to do: the same trouble, if we have just lowered our limit."""
+        if self._clock() - self._cut_at_s >= _SAME_TROUBLE_S:
+            self._cut()
+
     def _end_window(self, now: float) -> None:
         if len(self._latencies_s) >= _FEW_SAMPLES and self._is_slower(median(self._latencies_s), now):
             self._decrease()
@@ -145,6 +158,10 @@ class Limiter:
         return slower
 
     def _decrease(self) -> None:
+        self._cut()
+        self._on_lowered()
+
+    def _cut(self) -> None:
         self._cut_at_s = self._clock()
         self._bad = 0.0
         self._too_much = self.limit
