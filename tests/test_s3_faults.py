@@ -6,7 +6,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -361,13 +361,19 @@ def test_nobody_listening_is_told_in_words(tmp_path: Path) -> None:
         store.prepare()
 
 
-def test_60_a_thread_that_waits_for_a_silent_store_comes_back_soon_after_the_run_gives_up(tmp_path: Path) -> None:
+def silence() -> tuple[threading.Event, Callable[[Any, Any], Any]]:
+    """A store that says nothing until the event is set."""
     hush = threading.Event()
 
     def wait(request: Any, forward: Any) -> Any:
         hush.wait(20)
         return forward(request)
 
+    return hush, wait
+
+
+def test_60_a_thread_that_waits_for_a_silent_store_comes_back_soon_after_the_run_gives_up(tmp_path: Path) -> None:
+    hush, wait = silence()
     fault = Fault(wait, path=KEY_OF_IT, times=99)
     with behind("moto", tmp_path, fault, attempts=5, read_timeout_s=1.0) as (store, proxy):
         with ThreadPoolExecutor(1) as pool:
@@ -382,12 +388,7 @@ def test_60_a_thread_that_waits_for_a_silent_store_comes_back_soon_after_the_run
 
 
 def test_silence_ends_with_the_timeout(tmp_path: Path) -> None:
-    hush = threading.Event()
-
-    def wait(request: Any, forward: Any) -> Any:
-        hush.wait(20)
-        return forward(request)
-
+    hush, wait = silence()
     fault = Fault(wait, path=KEY_OF_IT)
     with behind("moto", tmp_path, fault, attempts=1, read_timeout_s=0.3) as (store, _):
         with pytest.raises(StoreUnavailable, match="ReadTimeout"):
