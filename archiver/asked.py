@@ -1,6 +1,9 @@
 """From a command's options to what it is asked to do."""
 
+import os
+from contextlib import suppress
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from archiver.errors import SettingsError
@@ -40,3 +43,31 @@ def _times(settings: Any, since: str | None, until: str | None) -> tuple[datetim
             f"--since {start:%Y-%m-%dT%H:%M:%SZ} is not before --until {(end or now):%Y-%m-%dT%H:%M:%SZ}"
         )
     return start, end
+
+
+def check_result_file(option: str, path: Path) -> None:
+    """See, before hours of work, that a result can be written there.
+
+    Raises:
+        SettingsError: it can't.
+    """
+    folder = path.absolute().parent
+    if path.is_dir() or not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise SettingsError(f"{option} {str(path)!a}: must name a file in a folder that is there and can be written")
+
+
+def write_result_file(option: str, path: Path, text: str) -> None:
+    """Write a result, all or nothing, in place of what stands there; readable by its owner alone.
+
+    Raises:
+        SettingsError: it can't be written; what stood there before still does.
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
+            file.write(text)
+        beside.replace(path)
+    except OSError as error:
+        with suppress(OSError):
+            beside.unlink()
+        raise SettingsError(f"{option} {str(path)!a}: {error.strerror or error}") from None

@@ -194,6 +194,40 @@ def verify(
 
 
 @cli.command()
+@_since
+@_until
+@_accounts
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the days as CSV into this file, too.")
+@_json
+@click.pass_obj
+def reconcile(
+    context: Context,
+    since: str | None,
+    until: str | None,
+    account_ids: tuple[str, ...],
+    csv_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare CDRs, listing and archive day by day; archives the CDRs, and fetches recordings that only CDRs name."""
+    from archiver import reconcile_words
+    from archiver.proof.completeness import as_csv
+    from archiver.reconciling import ReconcileRequest, run_reconcile
+
+    if since is None:
+        raise click.UsageError("reconcile needs --since")
+    settings = context.settings()
+    request = asked.request(ReconcileRequest, settings, since, until, account_ids)
+    if csv_file is not None:
+        asked.check_result_file("--csv", csv_file)
+    with _progress(context) as progress:
+        result = _loop(context, lambda stop: run_reconcile(settings, request, stop=stop, watcher=progress))
+    _say(result.report, reconcile_words.reconcile_words, as_json)
+    if csv_file is not None:
+        asked.write_result_file("--csv", csv_file, as_csv(result.report.days))
+    _leave(result.exit_code(signal=next(iter(context.stop_signal), None)))
+
+
+@cli.command()
 @click.argument("recording_id")
 @_json
 @click.pass_obj

@@ -61,9 +61,17 @@ class Recording:
 
 @dataclass(frozen=True, slots=True)
 class Cdr:
-    """What the archiver needs of a CDR: the recordings it names, and when the leg was."""
+    """What the archiver needs of a CDR: the recordings it names, and when the leg was.
+
+    `billed_s` and `lasted_s` are its seconds of talk and of all, None where the PBX sends none; `hangup_cause` is in
+    capitals, empty likewise. `metadata` is the CDR's JSON byte for byte.
+    """
 
     account_id: str
     cdr_id: str
     at: datetime | None
     recording_ids: tuple[str, ...]
+    billed_s: int | None = None
+    lasted_s: int | None = None
+    hangup_cause: str = ""
+    metadata: bytes = b""

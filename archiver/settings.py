@@ -85,6 +85,7 @@ class ListingSettings(_Section):
     window_hours: _Int = _whole(24, 1, 672)
     overlap_hours: _Int = _whole(6, 0, 48)
     lookback_days: _Int = _whole(3, 0, 60)
+    min_recording_s: _Int = _whole(0, 0, 3600)
     concurrency: _Int = _whole(2, 1, 64)
 
 

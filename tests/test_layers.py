@@ -11,7 +11,7 @@ HOUSE = Path(__file__).parent.parent / "archiver"
 
 # What a module may import of the house. The first prefix that fits decides; a name stands for itself and what is in it.
 WORDS = {"check", "errors", "recording", "keys", "window", "sidecar"}
-PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "ledger.base"}
+PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "ledger.base", "ledger.values_reconcile"}
 WORK = {"pipeline", "proof", "reports"}
 BELOW_ASSEMBLY = WORDS | WORK | {"pbx", "stores", "ledger"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -36,17 +36,19 @@ MAY_IMPORT: dict[str, set[str]] = {
     "destination": WORDS | {"stores", "settings"},
     "assembly": BELOW_ASSEMBLY | {"engine", "settings", "bandwidth", "destination"},
     "archiving": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination"},
+    "reconciling": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination"},
     "inspection": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
     "examination": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
     "demo": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "archiving", "inspection", "simulator"},
     "logs": set(),
     "progress": WORDS | WORK | {"words"},
     "words": WORDS | WORK | {"demo"},
+    "reconcile_words": WORDS | WORK | {"words"},
     "asked": {"errors", "window"},
     "cli": WORDS
     | WORK
-    | {"", "asked", "engine.loop", "assembly", "archiving", "inspection", "demo", "examination"}
-    | {"logs", "progress", "settings", "simulator", "words"},
+    | {"", "asked", "engine.loop", "assembly", "archiving", "inspection", "demo", "examination", "reconciling"}
+    | {"logs", "progress", "settings", "simulator", "words", "reconcile_words"},
     "__main__": {"cli"},
     "simulator": {"simulator"},
     "": set(),
@@ -61,7 +63,7 @@ DRIVERS: dict[str, set[str]] = {
     "boto3": {"stores.s3"},
     "botocore": {"stores.s3"},
     "click": {"cli"},
-    "msgspec": {"pbx.payloads", "proof", "reports", "archiving", "cli"},
+    "msgspec": {"pbx.payloads", "proof", "reports", "archiving", "reconciling", "cli"},
     "mutagen": {"pipeline.audio"},
     "pydantic": {"settings", "setting_checks"},
     "pydantic_settings": {"settings"},
@@ -74,7 +76,7 @@ DRIVERS: dict[str, set[str]] = {
     "yarl": {"pbx.session"},
 }
 # Promises are read by everyone, so they bring no driver along.
-BARE = {"ledger.base", "stores.base", "pbx.base"}
+BARE = {"ledger.base", "ledger.values_reconcile", "stores.base", "pbx.base"}
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base_manager"}
 
 

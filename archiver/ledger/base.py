@@ -7,10 +7,11 @@ never a fact.
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from archiver.ledger.values_reconcile import CdrFile, Standing
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
 
@@ -235,6 +236,22 @@ class Ledger(Protocol):
 
     async def histories(self, recording_id: str) -> Sequence["History"]:
         """Everything known of a recording, once for each account that has one of this id."""
+        ...
+
+    async def standings(self, account_id: str, recording_ids: Sequence[str]) -> Sequence[Standing]:
+        """How these recordings stand, those that are known, in any order."""
+        ...
+
+    async def standings_of(self, account_id: str, window: Window) -> Sequence[Standing]:
+        """How all recordings stand whose call is dated in a window, in any order."""
+        ...
+
+    async def record_cdr_file(self, file: CdrFile) -> None:
+        """Note a part of a day's CDRs, which lies in the store already; a part that is known can't be noted again."""
+        ...
+
+    async def cdr_files(self, account_id: str | None = None, day: date | None = None) -> Sequence[CdrFile]:
+        """The archived CDRs, of an account and a day or of all, in the order of their keys."""
         ...
 
     async def close(self) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from datetime import datetime
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from archiver.errors import LedgerError
-from archiver.ledger import claims, coverage, history, pages, reading, runs, schema
+from archiver.ledger import claims, coverage, history, pages, reading, reconciling, runs, schema
 from archiver.ledger.backend import Backend
 from archiver.ledger.base import (
     AccountSummary,
@@ -30,6 +30,7 @@ from archiver.ledger.columns import milliseconds, plain, seconds
 from archiver.ledger.entries import find_account
 from archiver.ledger.settling import Settled, settled_of, write_settled
 from archiver.ledger.sqlite import SqliteBackend
+from archiver.ledger.values_reconcile import CdrFile, Standing
 from archiver.ledger.writer import Writer
 from archiver.recording import Recording, Status
 from archiver.window import Window
@@ -175,6 +176,29 @@ class SqlLedger:
                     yield entry
         finally:
             await walk.close()
+
+    async def standings(self, account_id: str, recording_ids: Sequence[str]) -> Sequence[Standing]:
+        """See the promise."""
+        return await self._writer.read(
+            partial(reconciling.standings, account_id=account_id, recording_ids=recording_ids)
+        )
+
+    async def standings_of(self, account_id: str, window: Window) -> Sequence[Standing]:
+        """See the promise; it reads all entries of the account."""
+        span = coverage.span_of(window)
+        return await self._writer.read(partial(reconciling.standings_of, account_id=account_id, span=span))
+
+    async def record_cdr_file(self, file: CdrFile) -> None:
+        """See the promise.
+
+        Raises:
+            LedgerError: among others, the part is known already.
+        """
+        await self._writer.write(partial(reconciling.record_cdr_file, file=file))
+
+    async def cdr_files(self, account_id: str | None = None, day: date | None = None) -> Sequence[CdrFile]:
+        """See the promise."""
+        return await self._writer.read(partial(reconciling.read_cdr_files, account_id=account_id, day=day))
 
     async def close(self) -> None:
         """See the promise; raises what kept something accepted from being written. A second call does nothing."""

@@ -16,6 +16,7 @@ import msgspec
 
 from archiver.errors import BadAnswer, WrongAccount
 from archiver.pbx.base import CdrsAnswer, RecordingsAnswer
+from archiver.pbx.raw_rows import raw_rows
 from archiver.recording import Cdr, Recording
 
 _GREGORIAN_TO_UNIX_S = 62_167_219_200
@@ -67,7 +68,12 @@ class _RecordingRow(msgspec.Struct):
 class _CdrRow(msgspec.Struct):
     id: Any = None
     timestamp: Any = None
+    written_at: Any = msgspec.field(default=None, name="datetime")
     media_recording_id: Any = None
+    billing_seconds: Any = None
+    duration_seconds: Any = None
+    duration: Any = None
+    hangup_cause: Any = None
     next_start_key: Any = None
 
 
@@ -121,12 +127,18 @@ def cdrs_page(body: bytes, *, account_id: str) -> CdrsAnswer:
     for raw in page.data or ():
         row = _decoded(_decode_cdr, bytes(raw), _CdrRow)
         if row is not None and _is_id(row.id):
-            rows.append(Cdr(account_id, str(row.id), instant(row.timestamp), tuple(_recording_ids(row))))
+            rows.append(_cdr(row, account_id, bytes(raw)))
         elif row is not None and _is_cursor_element(row, bytes(raw)):
             cursor = cursor or _cursor_value(row.next_start_key)
         else:
             unreadable += 1
     return CdrsAnswer(tuple(rows), cursor, unreadable)
+
+
+def cdr(metadata: bytes, *, account_id: str) -> Cdr | None:
+    """A single CDR as it was sent; None when it is none."""
+    row = _decoded(_decode_cdr, metadata, _CdrRow)
+    return _cdr(row, account_id, metadata) if row is not None and _is_id(row.id) else None
 
 
 def cdr_only_recording(cdr: Cdr, recording_id: str) -> Recording:
@@ -188,12 +200,13 @@ def _page(body: bytes) -> _Page:
     if not isinstance(found, dict):
         raise BadAnswer("the listing's answer is not the JSON it should be, or was cut short")
     page = _Page()
-    for name in ("recordings", "data"):
-        rows = found.get(name, msgspec.UNSET)
-        if rows is None:
+    names = ("recordings", "data")
+    rows = raw_rows(body, names)
+    for name in names:
+        if name in rows:
+            setattr(page, name, [msgspec.Raw(row) for row in rows[name]])
+        elif found.get(name, msgspec.UNSET) is None:
             setattr(page, name, None)
-        elif isinstance(rows, list):
-            setattr(page, name, [msgspec.Raw(json.dumps(row).encode()) for row in rows])
     if "next_start_key" in found:
         page.next_start_key = msgspec.Raw(json.dumps(found["next_start_key"]).encode())
     return page
@@ -256,6 +269,31 @@ def _recording(row: _RecordingRow, account_id: str, metadata: bytes) -> Recordin
         metadata=metadata,
         doubt=doubt,
     )
+
+
+def _cdr(row: _CdrRow, account_id: str, metadata: bytes) -> Cdr:
+    lasted_s = _whole(row.duration_seconds)
+    return Cdr(
+        account_id,
+        str(row.id),
+        instant(row.timestamp) or _written(row.written_at),
+        tuple(_recording_ids(row)),
+        billed_s=_whole(row.billing_seconds),
+        lasted_s=_whole(row.duration) if lasted_s is None else lasted_s,
+        hangup_cause=row.hangup_cause.strip().upper() if isinstance(row.hangup_cause, str) else "",
+        metadata=metadata,
+    )
+
+
+def _written(value: Any) -> datetime | None:
+    """An instant as the PBX writes it out: `2022-05-06 17:18:39 +0000 UTC`."""
+    if not isinstance(value, str):
+        return None
+    try:
+        found = datetime.strptime(value.removesuffix(" UTC"), "%Y-%m-%d %H:%M:%S %z").astimezone(UTC)
+    except (ValueError, OverflowError):
+        return None
+    return found if _EARLIEST <= found < _LATEST else None
 
 
 def _attachment(row: _RecordingRow) -> dict[str, Any]:

@@ -1,14 +1,14 @@
 """One run: a producer and workers under one TaskGroup, until done, stopped or failed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from archiver.errors import ArchiverError, ExitCode, LedgerError, first_of
-from archiver.ledger.base import Ledger, Settlement, Task
+from archiver.ledger.base import Ledger, Run, Settlement, Task
 from archiver.pipeline.breaker import Breaker
 from archiver.pipeline.feed import Feed
 from archiver.pipeline.producer import Order, Producer
@@ -78,6 +78,37 @@ async def run(
     feed = Feed(limits.queue_size)
     breaker = Breaker(bench.pbx, max(limits.fetching, 3))
     producer = Producer(order, pbx=bench.pbx, ledger=ledger, feed=feed, tally=tally, breaker=breaker, now=now)
+    return await work_off(
+        producer.produce,
+        feed,
+        breaker,
+        bench,
+        run=order.run,
+        ledger=ledger,
+        limits=limits,
+        tally=tally,
+        stop=stop,
+        on_settled=on_settled,
+        give_up=give_up,
+    )
+
+
+async def work_off(
+    produce: Callable[[], Coroutine[Any, Any, None]],
+    feed: Feed,
+    breaker: Breaker,
+    bench: Bench,
+    *,
+    run: Run,
+    ledger: Ledger,
+    limits: Limits,
+    tally: Tally,
+    stop: asyncio.Event,
+    on_settled: Callable[[Task, Settlement], None],
+    give_up: Callable[[], None] = lambda: None,
+) -> Ended:
+    """Archive what `produce` puts into the feed until it closes it; as for `run`, whatever it is that produces."""
+
     fetching = asyncio.Semaphore(limits.fetching)
     # One for all: bodies go together only to the same work.
     worker = Worker(bench)
@@ -90,7 +121,7 @@ async def run(
                 if task is None:
                     return
                 settlement = await worker.archive(task, received=turn.over)
-            await ledger.settle(order.run, settlement)
+            await ledger.settle(run, settlement)
             tally.outcome(task, settlement)
             on_settled(task, settlement)
             breaker.look(settlement.reason or None, settlement.detail)
@@ -98,7 +129,7 @@ async def run(
     error: Failure | None = None
     try:
         async with asyncio.TaskGroup() as group:
-            listing = group.create_task(producer.produce())
+            listing = group.create_task(produce())
             workers = [group.create_task(work()) for _ in range(limits.workers)]
             watch = group.create_task(_watch(stop, feed, listing, workers, limits.grace_s, give_up))
             await asyncio.wait([listing, *workers])

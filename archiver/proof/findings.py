@@ -92,14 +92,14 @@ def findings_of(facts: Facts) -> list[Finding]:
 
 def _renamed(facts: Facts) -> Iterator[tuple[str, str]]:
     """Strays that hold the bytes of what is missing: the key they lie under, and the one they belong under."""
-    gone = {item.entry.fixity: item.key for item in facts.missing if item.part is Part.MEDIA}
+    gone = {item.entry.fixity: item.key for item in facts.missing if item.part is not Part.SIDECAR}
     for stray in facts.strays:
         if stray.fixity is not None and stray.fixity in gone:
             yield stray.head.key, gone.pop(stray.fixity)
 
 
 def _missing(item: Expected) -> Finding:
-    if item.part is Part.MEDIA:
+    if item.part is not Part.SIDECAR:
         return _finding(Kind.MISSING_OBJECT, item.key, item.entry, _words(item.entry.fixity), "nothing")
     return _finding(Kind.MISSING_SIDECAR, item.key, item.entry, "a sidecar", "nothing")
 

@@ -3,11 +3,13 @@
 import heapq
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import Enum
 from itertools import islice
 
 from archiver.keys import sidecar_key
 from archiver.ledger.base import ArchivedEntry, Ledger
+from archiver.ledger.values_reconcile import CdrFile
 from archiver.pipeline.threads import Threads
 from archiver.stores.base import ObjectHead, Store
 
@@ -21,6 +23,11 @@ class Part(Enum):
 
     MEDIA = "media"
     SIDECAR = "sidecar"
+    CDRS = "cdrs"
+    """No part of a recording: a day's archived CDRs."""
+
+
+_PARTS = (Part.SIDECAR, Part.MEDIA, Part.CDRS)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -33,8 +40,8 @@ class Expected:
 
     @property
     def part(self) -> Part:
-        """Media or sidecar."""
-        return Part.MEDIA if self.part_no else Part.SIDECAR
+        """Media, sidecar, or CDRs."""
+        return _PARTS[self.part_no]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,15 +54,25 @@ class Line:
 
 async def expected_objects(ledger: Ledger, *, sidecars: bool) -> AsyncIterator[Expected]:
     """Every object that the ledger knows, in the order of the keys; `sidecars` wants one beside each medium."""
-    waiting: list[Expected] = []
+    waiting: list[Expected] = [_cdrs(file) for file in await ledger.cdr_files()]
+    heapq.heapify(waiting)
+    look_ahead = _LOOK_AHEAD + len(waiting)
     async for entry in ledger.objects():
         heapq.heappush(waiting, Expected(entry.key, 1, entry))
         if sidecars or entry.sidecar_sha256 is not None:
             heapq.heappush(waiting, Expected(sidecar_key(entry.key), 0, entry))
-        while len(waiting) > _LOOK_AHEAD:
+        # All CDR files wait here from the beginning, and must not push recordings out before their turn.
+        while len(waiting) > look_ahead:
             yield heapq.heappop(waiting)
     while waiting:
         yield heapq.heappop(waiting)
+
+
+def _cdrs(file: CdrFile) -> Expected:
+    """A day's CDRs as an expected object; noon is on that day in any time zone."""
+    dated_at = datetime(file.day.year, file.day.month, file.day.day, 12, tzinfo=UTC)
+    entry = ArchivedEntry(0, file.account_id, "", file.part, file.key, file.fixity, file.archived_at, dated_at)
+    return Expected(file.key, _PARTS.index(Part.CDRS), entry)
 
 
 async def lines(expected: AsyncIterator[Expected], store: Store, threads: Threads) -> AsyncIterator[Line]:

@@ -147,11 +147,11 @@ class _Look:
 
     async def at_strays(self) -> None:
         """One of them may be what is missing, under another name; else their bytes don't matter."""
-        if self._level is Level.FULL and any(item.part is Part.MEDIA for item in self.facts.missing):
+        if self._level is Level.FULL and any(item.part is not Part.SIDECAR for item in self.facts.missing):
             self.facts.strays = [await self._threads.run(read_stray, self._store, stray) for stray in self.facts.strays]
 
     async def _read(self, expected: Expected) -> None:
-        read = read_media if expected.part is Part.MEDIA else read_sidecar
+        read = read_sidecar if expected.part is Part.SIDECAR else read_media
         found: Difference | Expected | None
         try:
             found = await self._threads.run(read, self._store, expected)

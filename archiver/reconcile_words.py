@@ -1,0 +1,88 @@
+"""What `reconcile` has found, for people."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from archiver.words import size
+
+if TYPE_CHECKING:
+    from archiver.proof.completeness import ReconcileReport
+
+_SHOWN_DAYS = 40
+_SHOWN = 20
+_CLASSES = {
+    "archived": "archived",
+    "gone": "archived, but the store shows none",
+    "pending": "pending",
+    "missing": "missing at the source",
+    "quarantined": "quarantined",
+    "expired": "expired",
+    "unanswered": "nothing there: unanswered",
+    "too_short": "nothing there: too short",
+    "orphan": "objects that nobody knows",
+}
+_CALL_RECORDS = {
+    "in_both": "listed and in a CDR",
+    "no_cdr": "listed, but in no CDR",
+    "never_listed": "in a CDR, but never listed",
+    "in_neither": "in neither",
+}
+
+
+def reconcile_words(report: "ReconcileReport") -> str:
+    """The report: classes, days, and what is to be said of single recordings."""
+    whole = f"{report.days_whole} whole, {report.days_incomplete} not listed whole"
+    lines = [
+        f"Run {report.run_id}: {report.outcome}",
+        f"  period            {report.since} to {report.until}",
+        f"  days              {len(report.days):>10,}   {whole}",
+        f"  CDRs              {report.cdrs:>10,}   {report.cdrs_archived:,} in the archive",
+        f"  fetched by id     {report.fetched:>10,}   {report.fetched_archived:,} of them archived",
+        "",
+        f"  {'recordings':<36}{report.recordings:>10,}",
+    ]
+    lines += [
+        f"    {_CLASSES[kind]:<34}{found.count:>10,}   {size(found.bytes)}"
+        for kind, found in report.classes.items()
+        if found.count
+    ]
+    lines.append("  of these")
+    lines += [f"    {_CALL_RECORDS[each]:<34}{count:>10,}" for each, count in report.call_records.items() if count]
+    lines += ["", *_days(report)]
+    for noted in report.noted[:_SHOWN]:
+        name = noted.recording_id or noted.key
+        lines.append(f"  ! {noted.day} {_plain(name)}: {_CLASSES[noted.kind]}, {_CALL_RECORDS[noted.call_record]}")
+    if len(report.noted) > _SHOWN:
+        lines.append(f"  … and {len(report.noted) - _SHOWN:,} more: --json shows all of them")
+    return "\n".join([*lines, _verdict(report)])
+
+
+def _days(report: "ReconcileReport") -> Iterator[str]:
+    shown = [day for day in report.days if not day.whole or day.recordings or day.cdrs]
+    if shown:
+        yield f"  {'day':<12}{'recordings':>11}{'archived':>10}{'bytes':>11}{'CDRs':>8}  account"
+    for day in shown[:_SHOWN_DAYS]:
+        archived = day.classes["archived"]  # type: ignore[index]
+        yield (
+            f"  {day.day:<12}{day.recordings:>11,}{archived.count:>10,}{size(archived.bytes):>11}{day.cdrs:>8,}"
+            f"  {_plain(day.account_id)}"
+        )
+        yield from (f"      {_plain(reason)}" for reason in day.reasons)
+    if len(shown) > _SHOWN_DAYS:
+        yield f"  … and {len(shown) - _SHOWN_DAYS:,} more days: --json and --csv show all of them"
+
+
+def _verdict(report: "ReconcileReport") -> str:
+    if report.error:
+        return f"Stopped: {report.error}"
+    if report.outcome == "interrupted":
+        return "Interrupted: the days above are done; the same command goes on from here."
+    if report.complete:
+        return "Complete: what the PBX knows of this period is archived, or its absence is explained."
+    return (
+        "Something is left. What is pending is the next run's work; `archiver explain ID` tells a recording's history."
+    )
+
+
+def _plain(text: str) -> str:
+    return text.encode("unicode_escape").decode("ascii")
