@@ -1,16 +1,19 @@
 """The product from the outside with `archive.store = "s3"`: the real command, a PBX on the wire, real S3 servers."""
 
+import gzip
 import json
+import math
 import signal
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_rig import Rig, conserved, key, media, recordings, rig, until
+from archive_rig import Rig, cdr, conserved, key, media, recordings, rig, until
 from s3_kinds import CREDENTIALS, admin, bucket, prefixed
 from s3_proxy import Fault, Proxy, lose_reply, proxied, refuse
 from s3_servers import SERVERS
@@ -93,6 +96,39 @@ def test_an_archive_in_a_bucket_is_verified_like_one_on_a_disk(server: str, tmp_
             ("size", key(rows[1])),
             ("digest", key(rows[2])),
         }
+
+
+@pytest.mark.parametrize("server", ["moto", "rclone"])
+def test_reconcile_works_in_a_bucket_like_on_a_disk(server: str, tmp_path: Path) -> None:
+    rows = [replace(row, listed_at=math.inf, available_at=0) if n < 2 else row for n, row in enumerate(recordings(4))]
+    access = prefixed(bucket(server), tmp_path)
+    client = admin(access.endpoint_url)
+    period = ("--since", "2024-05-06", "--until", "2024-05-08", "--json")
+    with rig(tmp_path, rows, cdrs=[cdr(row) for row in rows]) as it:
+        use(it, access)
+        assert it.command("run", *period, env=CREDENTIALS).code == 0
+        said = it.command("reconcile", *period, env=CREDENTIALS)
+        assert (said.code, said.json["fetched_archived"], said.json["recordings"]) == (0, 2, 4), said
+        again = it.command("reconcile", *period, env=CREDENTIALS)
+        assert (again.code, again.json["fetched"], again.json["cdrs_archived"]) == (0, 0, 4), again
+        found = objects(access)
+        assert {name: data for name, data in found.items() if name.endswith(".mp3")} == {
+            key(row): media(row) for row in rows
+        }
+        files = sorted(name for name in found if name.endswith("cdrs.jsonl.gz"))
+        assert sorted(line for name in files for line in gzip.decompress(found[name]).splitlines())
+        assert len(found) == 2 * len(rows) + len(files) == 10
+        assert it.command("verify", "--json", env=CREDENTIALS).json["findings"] == []
+        changed = bytearray(found[files[0]])
+        changed[-1] ^= 1
+        client.put_object(Bucket=access.bucket, Key=access.path(files[0]), Body=bytes(changed))
+        client.put_object(Bucket=access.bucket, Key=access.path(f"{files[1]}.mp3"), Body=b"stray")
+        client.delete_object(Bucket=access.bucket, Key=access.path(key(rows[0])))
+        verified = it.command("verify", "--json", env=CREDENTIALS)
+        assert verified.code == 7
+        assert ("digest", files[0]) in {(each["kind"], each["key"]) for each in verified.json["findings"]}
+        last = it.command("reconcile", *period, env=CREDENTIALS)
+        assert (last.code, last.json["classes"]["gone"]["count"], last.json["classes"]["orphan"]["count"]) == (3, 1, 1)
 
 
 @pytest.mark.parametrize("server", ["ceph", "moto"])
