@@ -98,7 +98,7 @@ def test_an_archive_in_a_bucket_is_verified_like_one_on_a_disk(server: str, tmp_
         }
 
 
-@pytest.mark.parametrize("server", ["moto", "rclone"])
+@pytest.mark.parametrize("server", ["rclone"])
 def test_reconcile_works_in_a_bucket_like_on_a_disk(server: str, tmp_path: Path) -> None:
     rows = [replace(row, listed_at=math.inf, available_at=0) if n < 2 else row for n, row in enumerate(recordings(4))]
     access = prefixed(bucket(server), tmp_path)
