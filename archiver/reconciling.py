@@ -21,7 +21,7 @@ from archiver.assembly import (
 from archiver.destination import Destination, accept_compliance, open_destination
 from archiver.engine.base import Watcher
 from archiver.engine.here import Here
-from archiver.errors import ExitCode, LedgerError
+from archiver.errors import ExitCode, LedgerError, SettingsError
 from archiver.ledger.base import Ledger, Outcome, Run
 from archiver.ledger.ledger import open_ledger
 from archiver.pbx.base import Traffic
@@ -84,7 +84,8 @@ async def run_reconcile(
     refuse_what_is_not_built(settings)
     async with AsyncExitStack() as stack:
         started_at = now().replace(microsecond=0)
-        account_ids = chosen_accounts(settings, request.account_ids)
+        account_ids = tuple(dict.fromkeys(chosen_accounts(settings, request.account_ids)))
+        period = _period(request, started_at)
         reach = access(settings)
         run_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         destination = open_destination(settings, durable=settings.archive.durable)
@@ -101,13 +102,23 @@ async def run_reconcile(
         seat.begin(tally, pbx.traffic, pbx.set_rate)
         hands = await hands_for(settings, destination, stack)
         bench = make_bench(settings, pbx, destination, hands, seat, run_id=run_id, now=now)
-        period = Window(request.since, request.until or started_at)
         job = _job(settings, the_run, account_ids, period, started_at)
         reconciler = _reconciler(settings, job, bench, destination, ledger, tally, seat)
         begun_s = asyncio.get_running_loop().time()
         ended = await reconciler.reconcile()
         took_s = asyncio.get_running_loop().time() - begun_s
         return await _finished(job, reconciler, ledger, ended, pbx.traffic, took_s=took_s, ended_at=now())
+
+
+def _period(request: ReconcileRequest, now: datetime) -> Window:
+    """What was asked for, as far as it is over.
+
+    Raises:
+        SettingsError: none of it is.
+    """
+    if request.since >= now:
+        raise SettingsError(f"--since {stamp(request.since)} is not over yet: there is nothing to reconcile")
+    return Window(request.since, min(request.until or now, now))
 
 
 def _job(settings: Settings, the_run: Run, account_ids: tuple[str, ...], period: Window, started_at: datetime) -> Job:

@@ -16,7 +16,7 @@ from archive_rig import ACCOUNTS, BEGIN_UNIX_S, cdr, key, media, recording, reco
 from in_process import PERIOD, Silent, archived, files, made, source
 
 from archiver.assembly import utc_now
-from archiver.errors import ExitCode
+from archiver.errors import ExitCode, SettingsError
 from archiver.inspection import VerifyRequest, run_verify
 from archiver.pbx.base import CdrsAnswer
 from archiver.pbx.payloads import cdrs_page
@@ -232,6 +232,32 @@ async def test_calls_without_any_recording_are_counted_by_their_cause(tmp_path: 
         (day,) = busy_days(result)
         assert day.without_recording == {"unanswered": 1, "too_short": 1, "none_named": 1}
         assert (code(result), day.recordings, day.cdrs) == (0, 0, 3)
+
+
+async def test_objects_of_an_earlier_key_template_are_found_where_they_lie(tmp_path: Path) -> None:
+    rows = recordings(4)
+    async with Simulator(corpus(rows)) as pbx:
+        it = settings(pbx, tmp_path / "a")
+        old = {"key_template": "calls/{account_id}/{recording_id}.{extension}"}
+        await archived(it.model_copy(update={"archive": it.archive.model_copy(update=old)}))
+        result = await reconciled(it)
+        assert (code(result), counts(result)) == (0, {"archived": 4})
+        next((tmp_path / "a").rglob("*.mp3")).unlink()
+        assert counts(await reconciled(it)) == {"archived": 3, "gone": 1}
+        assert files(tmp_path / "a").keys() != source(rows).keys()
+
+
+async def test_nothing_is_reconciled_before_it_is_over_and_no_account_twice(tmp_path: Path) -> None:
+    rows = recordings(2)
+    noon = datetime.fromtimestamp(BEGIN_UNIX_S, UTC) + timedelta(hours=3)
+    async with Simulator(corpus(rows)) as pbx:
+        it = settings(pbx, tmp_path / "a", overlap_hours=0)
+        with pytest.raises(SettingsError, match="not over yet"):
+            await reconciled(it, replace(ASKED, since=noon), now=lambda: noon)
+        far = replace(ASKED, until=noon + timedelta(days=9000), account_ids=(ACCOUNTS[0], ACCOUNTS[0]))
+        result = await reconciled(it, far, now=lambda: noon)
+        assert [(day.day, day.whole) for day in result.report.days] == [("2024-05-06", False)]
+        assert (result.report.recordings, result.report.until) == (1, "2024-05-06T12:00:00Z")
 
 
 async def test_listed_recordings_without_a_cdr_are_named_and_no_failure(tmp_path: Path) -> None:

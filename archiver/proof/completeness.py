@@ -34,7 +34,7 @@ class CdrPart(msgspec.Struct, frozen=True, kw_only=True):
 class DayStatement(msgspec.Struct, frozen=True, kw_only=True):
     """The completeness of an account's day.
 
-    `whole`: the day is over, all of it was asked for, and both listings came to their end. `recordings` counts each
+    `whole`: all of the day was asked for, and over, and both listings came to their end. `recordings` counts each
     recording that is dated on this day, and each orphan object, once: it is the sum of `classes`, and that of
     `call_records`. `cdrs` are the day's legs as they are listed now, of which `without_recording` name none, by cause.
     """
@@ -108,7 +108,6 @@ class OpenDay:
 
     account_id: str
     day: Day
-    is_over: bool = True
     cdrs_failed: str = ""
     recordings_failed: str = ""
     classes: dict[Class, tuple[int, int]] = field(default_factory=lambda: dict.fromkeys(Class, (0, 0)))
@@ -138,14 +137,13 @@ class OpenDay:
         """The day's statement."""
         failed = [f"CDRs: {self.cdrs_failed}"] if self.cdrs_failed else []
         failed += [f"recordings: {self.recordings_failed}"] if self.recordings_failed else []
-        part = [] if self.day.whole else ["only a part of the day was asked for"]
-        part += [] if self.is_over else ["the day is not over"]
+        part = [] if self.day.whole else ["only a part of the day was looked at"]
         return DayStatement(
             account_id=self.account_id,
             day=self.day.day.isoformat(),
             since=_stamp(self.day.window.start_at),
             until=_stamp(self.day.window.end_at),
-            whole=self.day.whole and self.is_over and self.listed_whole,
+            whole=self.day.whole and self.listed_whole,
             cdrs_listed_whole=not self.cdrs_failed,
             recordings_listed_whole=not self.recordings_failed,
             reasons=[*failed, *self.reasons, *part],

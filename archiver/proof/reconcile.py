@@ -125,7 +125,7 @@ class Reconciler:
 
     async def _day(self, account_id: str, day: Day) -> Failure | None:
         bench = self._bench
-        open_day = OpenDay(account_id, day, is_over=day.window.end_at <= bench.now())
+        open_day = OpenDay(account_id, day)
         cdrs = await bench.threads.run(DayOfCdrs, self._cdr_tools, account_id, day.day)
         try:
             look = _Look(open_day, cdrs)
@@ -281,11 +281,10 @@ class Reconciler:
         folder = folder_of(self._bench.keys, look.account_id, look.day.window)
         present = await self._bench.threads.run(self._sizes, folder)
         standings = await self._standings(look)
+        elsewhere = [each.key for each in standings if each.key and not each.key.startswith(folder)]
+        there = present.keys() | await self._found(elsewhere)
         for standing in standings:
-            there = standing.key in present
-            if standing.key and not standing.key.startswith(folder):
-                there = await self._bench.threads.run(self._bench.store.head, standing.key) is not None
-            self._count(look, standing.recording_id, standing, present=there)
+            self._count(look, standing.recording_id, standing, present=standing.key in there)
         known = {each.recording_id for each in standings}
         known |= {each.recording_id for each in await self._ledger.standings(look.account_id, list(look.named))}
         for recording_id in look.named:
@@ -299,6 +298,13 @@ class Reconciler:
 
     def _sizes(self, folder: str) -> dict[str, int]:
         return {head.key: head.size_bytes for head in self._bench.store.list(folder)}
+
+    async def _found(self, keys: Sequence[str]) -> set[str]:
+        """Which of these keys, made by another template or another date, the store shows."""
+        threads, store = self._bench.threads, self._bench.store
+        async with asyncio.TaskGroup() as group:
+            heads = [group.create_task(threads.run(store.head, key)) for key in keys]
+        return {head.key for each in heads if (head := each.result()) is not None}
 
     async def _standings(self, look: _Look) -> list[Standing]:
         """The day's recordings as the ledger knows them, those without a date included that the day showed first."""
