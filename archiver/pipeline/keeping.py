@@ -2,13 +2,14 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from archiver import sidecar
 from archiver.errors import ArchiverError, Contradiction, ObjectDiffers
 from archiver.keys import sidecar_key
 from archiver.ledger.base import Attempt, Settlement, Task
+from archiver.pipeline import audio
 from archiver.pipeline.checks import Announced, ReceivedMedia, check_media
 from archiver.pipeline.tools import Bench, finished
 from archiver.recording import Fixity, Status
@@ -53,6 +54,7 @@ def check(bench: Bench, task: Task, failures: Sequence[Attempt], media: Received
     Raises:
         Contradiction: the body does not fit its metadata.
     """
+    task = _with_kind(task, media)
     recording = task.recording
     flags = check_media(recording, media, announced)
     at = bench.now()
@@ -96,6 +98,12 @@ def settled(bench: Bench, checked: Checked, stored: "Sequence[StoredObject] | Ar
         adopted=adopted,
         flags=checked.flags,
     )
+
+
+def _with_kind(task: Task, media: ReceivedMedia) -> Task:
+    """Where only a CDR named a recording nothing tells what kind of audio it is, but its bytes."""
+    kind = "" if task.recording.metadata else audio.sniff(media.head)
+    return replace(task, recording=replace(task.recording, extension=kind)) if kind else task
 
 
 def _confirmed(

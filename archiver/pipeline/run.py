@@ -108,7 +108,6 @@ async def work_off(
     give_up: Callable[[], None] = lambda: None,
 ) -> Ended:
     """Archive what `produce` puts into the feed until it closes it; as for `run`, whatever it is that produces."""
-
     fetching = asyncio.Semaphore(limits.fetching)
     # One for all: bodies go together only to the same work.
     worker = Worker(bench)
