@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from archiver.proof.classes import CallRecord, Class
 from archiver.words import size
 
 if TYPE_CHECKING:
@@ -11,21 +12,21 @@ if TYPE_CHECKING:
 _SHOWN_DAYS = 40
 _SHOWN = 20
 _CLASSES = {
-    "archived": "archived",
-    "gone": "archived, but the store shows none",
-    "pending": "pending",
-    "missing": "missing at the source",
-    "quarantined": "quarantined",
-    "expired": "expired",
-    "unanswered": "nothing there: unanswered",
-    "too_short": "nothing there: too short",
-    "orphan": "objects that nobody knows",
+    Class.ARCHIVED: "archived",
+    Class.GONE: "archived, but the store shows none",
+    Class.PENDING: "pending",
+    Class.MISSING: "missing at the source",
+    Class.QUARANTINED: "quarantined",
+    Class.EXPIRED: "expired",
+    Class.UNANSWERED: "nothing there: unanswered",
+    Class.TOO_SHORT: "nothing there: too short",
+    Class.ORPHAN: "objects that nobody knows",
 }
 _CALL_RECORDS = {
-    "in_both": "listed and in a CDR",
-    "no_cdr": "listed, but in no CDR",
-    "never_listed": "in a CDR, but never listed",
-    "in_neither": "in neither",
+    CallRecord.IN_BOTH: "listed and in a CDR",
+    CallRecord.NO_CDR: "listed, but in no CDR",
+    CallRecord.NEVER_LISTED: "in a CDR, but never listed",
+    CallRecord.IN_NEITHER: "in neither",
 }
 
 
@@ -46,10 +47,11 @@ def reconcile_words(report: "ReconcileReport") -> str:
         for kind, found in report.classes.items()
         if found.count
     ]
-    lines.append("  of these")
+    lines += ["  of these"] if report.recordings else []
     lines += [f"    {_CALL_RECORDS[each]:<34}{count:>10,}" for each, count in report.call_records.items() if count]
     lines += ["", *_days(report)]
-    for noted in report.noted[:_SHOWN]:
+    # What is archived all the same comes last.
+    for noted in sorted(report.noted, key=lambda noted: noted.kind is Class.ARCHIVED)[:_SHOWN]:
         name = noted.recording_id or noted.key
         lines.append(f"  ! {noted.day} {_plain(name)}: {_CLASSES[noted.kind]}, {_CALL_RECORDS[noted.call_record]}")
     if len(report.noted) > _SHOWN:
@@ -62,7 +64,7 @@ def _days(report: "ReconcileReport") -> Iterator[str]:
     if shown:
         yield f"  {'day':<12}{'recordings':>11}{'archived':>10}{'bytes':>11}{'CDRs':>8}  account"
     for day in shown[:_SHOWN_DAYS]:
-        archived = day.classes["archived"]  # type: ignore[index]
+        archived = day.classes[Class.ARCHIVED]
         yield (
             f"  {day.day:<12}{day.recordings:>11,}{archived.count:>10,}{size(archived.bytes):>11}{day.cdrs:>8,}"
             f"  {_plain(day.account_id)}"

@@ -7,12 +7,14 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from archiver import reconcile_words
 from archiver.keys import KeyTemplate
 from archiver.ledger.values_reconcile import CdrFile
 from archiver.proof.classes import (
@@ -31,6 +33,15 @@ from archiver.recording import Cdr, Fixity, Status
 from archiver.window import Window
 
 NOT_THERE = "not_there"
+
+PAGE = (Path(__file__).parent.parent / "docs" / "reconcile.md").read_text("utf-8")
+
+
+@pytest.mark.parametrize("word", [*Class, *CallRecord])
+def test_every_class_and_every_call_record_is_explained_and_has_words(word: Class | CallRecord) -> None:
+    assert f"| `{word.value}` |" in PAGE
+    assert [word in words for words in (reconcile_words._CLASSES, reconcile_words._CALL_RECORDS)].count(True) == 1
+
 
 subjects = st.builds(
     Subject,
