@@ -187,6 +187,10 @@ async def test_while_recordings_cannot_be_listed_nothing_is_fetched_without_its_
         it = settings(pbx, tmp_path / "a")
         result = await reconciled(it)
         assert (code(result), counts(result), result.report.fetched) == (3, {"pending": 2}, 0)
+        assert [noted.detail for noted in result.report.noted] == ["not fetched yet"] * 2
+        assert any(
+            "wait until recordings are listed whole" in said for day in result.report.days for said in day.reasons
+        )
         assert not pbx.stats.media_gets
         faults.clear()
         await archived(it)

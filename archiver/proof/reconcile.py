@@ -333,7 +333,8 @@ class Reconciler:
         no_cdr = call_record is CallRecord.NO_CDR and not look.open_day.cdrs_failed
         if kind not in {Class.ARCHIVED, Class.EXPIRED} or call_record is CallRecord.NEVER_LISTED or no_cdr:
             key = standing.key if standing else ""
-            self._note(look.open_day, recording_id, key, kind, call_record, subject.reason)
+            detail = subject.reason if standing else "not fetched yet"
+            self._note(look.open_day, recording_id, key, kind, call_record, detail)
 
     async def _tell_orphans(self) -> None:
         """Of the objects that no recording of their day names, those that nothing in the whole ledger names."""
