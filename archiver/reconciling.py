@@ -13,10 +13,10 @@ from archiver.assembly import (
     access,
     chosen_accounts,
     hands_for,
+    limits_for,
     make_bench,
     refuse_what_is_not_built,
     utc_now,
-    workers_for,
 )
 from archiver.destination import Destination, accept_compliance, open_destination
 from archiver.engine.base import Watcher
@@ -26,7 +26,7 @@ from archiver.ledger.base import Ledger, Outcome, Run
 from archiver.ledger.ledger import open_ledger
 from archiver.pbx.base import Traffic
 from archiver.pbx.session import PbxSession
-from archiver.pipeline.run import Ended, Failure, Limits
+from archiver.pipeline.run import Ended, Failure
 from archiver.pipeline.tally import Tally
 from archiver.pipeline.threads import seen_through
 from archiver.pipeline.tools import Bench
@@ -150,7 +150,7 @@ def _reconciler(
             destination.store, destination.folder.temporaries.new, bench.spool, bench.now, run_id=job.run.run_id
         ),
         ledger=ledger,
-        limits=Limits(workers_for(settings), settings.transfer.queue_size, settings.transfer.grace_s),
+        limits=limits_for(settings),
         tally=tally,
         stop=seat.stop,
         on_settled=lambda task, settlement: seat.settled(
