@@ -114,10 +114,10 @@ async def run_verify(
         )
         stale = [] if busy or request.period else await asyncio.to_thread(folder.temporaries.leftovers)
         busy_at = now() if busy else None
-        report = await verify(ledger, destination.store, threads, scope, stop=stop, stale=stale, busy_at=busy_at)
-        if report.complete:
+        found = await verify(ledger, destination.store, threads, scope, stop=stop, stale=stale, busy_at=busy_at)
+        if found.report.complete:
             await asyncio.to_thread(turn.done)
-        return report
+        return found.report
 
 
 async def run_explain(settings: Settings, recording_id: str) -> ExplainReport:

@@ -98,6 +98,8 @@ def _told(found: "Explained") -> Iterator[str]:
         yield f"  version {version.version:<4}     {version.key}: {there}"
         yield f"                   SHA-256 {version.sha256}"
         yield f"                   archived at {version.archived_at} by run {version.run_id}"
+        if version.damaged_at:
+            yield f"                   found damaged at {version.damaged_at}, replaced by the next version, and left there"
     if found.flags:
         yield f"  flags            {', '.join(found.flags)}"
     if found.quarantined_sha256:

@@ -10,7 +10,7 @@ from archiver.keys import sidecar_key
 from archiver.ledger.base import Attempt, Settlement, Task
 from archiver.pipeline.checks import Announced, ReceivedMedia, check_media
 from archiver.pipeline.tools import Bench, finished
-from archiver.recording import Fixity, Status
+from archiver.recording import Fixity, Recording, Status
 from archiver.stores.base import NewObject, Origin
 
 LARGEST_MEDIA_BYTES = 4 << 30
@@ -33,14 +33,27 @@ def check_and_store(
     Raises:
         Contradiction, StoreError: nothing of it counts as archived.
     """
+    flags = check_media(task.recording, media, announced)
+    return store_pair(bench, task, failures, media, content_type_of(task.recording, announced.content_type), flags)
+
+
+def store_pair(
+    bench: Bench,
+    task: Task,
+    failures: Sequence[Attempt],
+    media: ReceivedMedia,
+    content_type: str,
+    flags: Sequence[str] = (),
+) -> Settlement:
+    """Put media that passed their checks and their sidecar under the key of the task's version, and settle them.
+
+    Raises:
+        Contradiction, StoreError: nothing of it counts as archived.
+    """
     recording = task.recording
-    flags = check_media(recording, media, announced)
     at = bench.now()
     key = bench.key(task)
-    content_type = _CONTENT_TYPES.get(recording.extension, announced.content_type or "application/octet-stream")
-    # Not `dated_at`, which goes back to the month of the id: retention must not begin before the call.
-    dated_at = recording.start_at or recording.saved_at
-    origin = Origin(recording.account_id, recording.recording_id, bench.run_id, dated_at)
+    origin = origin_of(recording, bench.run_id)
     objects = [NewObject(key, media, content_type, origin)]
     if bench.sidecars:
         beside = sidecar.encode(
@@ -52,7 +65,7 @@ def check_and_store(
             run_id=bench.run_id,
             source=bench.pbx.media_url(recording.recording_id),
         )
-        objects.append(NewObject(sidecar_key(key), _in_memory(bench, beside), "application/json", origin))
+        objects.append(NewObject(sidecar_key(key), in_memory(bench, beside), "application/json", origin))
     adopted, sidecar_sha256 = _put(bench, key, objects, media.fixity)
     return Settlement(
         entry_id=task.entry_id,
@@ -66,6 +79,17 @@ def check_and_store(
         adopted=adopted,
         flags=flags,
     )
+
+
+def content_type_of(recording: Recording, announced: str = "") -> str:
+    """The MIME type of a recording's media: by its extension, else what the PBX announced."""
+    return _CONTENT_TYPES.get(recording.extension, announced or "application/octet-stream")
+
+
+def origin_of(recording: Recording, run_id: str) -> Origin:
+    """Where an object comes from."""
+    # Not `dated_at`, which goes back to the month of the id: retention must not begin before the call.
+    return Origin(recording.account_id, recording.recording_id, run_id, recording.start_at or recording.saved_at)
 
 
 def _put(bench: Bench, key: str, objects: Sequence[NewObject], fixity: Fixity) -> tuple[bool, bytes | None]:
@@ -89,19 +113,30 @@ def already_there(bench: Bench, key: str) -> Whole | None:
         return None
     data = b"".join(store.open(beside))
     said = sidecar.decode(data)
-    spool = bench.spool(LARGEST_MEDIA_BYTES, False)
-    try:
-        for chunk in store.open(key):
-            spool.write([chunk])
-        media = spool.finish()
-        found = media.fixity
-        media.discard()
-    finally:
-        spool.discard()
+    media = stored_media(bench, key)
+    found = media.fixity
+    media.discard()
     if said is None or said.key != key or said.fixity != found:
         return None
     return Whole(found, hashlib.sha256(data).digest())
 
 
-def _in_memory(bench: Bench, data: bytes) -> ReceivedMedia:
+def stored_media(bench: Bench, key: str) -> ReceivedMedia:
+    """An object's bytes as the store gives them, in a spool of their own; to be discarded.
+
+    Raises:
+        StoreError.
+    """
+    spool = bench.spool(LARGEST_MEDIA_BYTES, False)
+    try:
+        for chunk in bench.store.open(key):
+            spool.write([chunk])
+        return spool.finish()
+    except BaseException:
+        spool.discard()
+        raise
+
+
+def in_memory(bench: Bench, data: bytes) -> ReceivedMedia:
+    """A few bytes as media."""
     return finished(bench.spool(len(data) + 1, False), [data])

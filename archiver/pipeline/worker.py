@@ -6,7 +6,7 @@ as archived before the store confirmed.
 
 import asyncio
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -32,11 +32,16 @@ class Contradicted:
     error: Contradiction
 
 
+Keep = Callable[[Bench, Task, Sequence[Attempt], ReceivedMedia, Announced], Settlement]
+"""What becomes of a body: it is checked and stored, as `keeping.check_and_store` does, or it raises as that does."""
+
+
 class Worker:
     """Brings tasks to their settlement, one after another."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, keep: Keep = check_and_store) -> None:
         self._bench = bench
+        self._keep = keep
 
     async def archive(self, task: Task) -> Settlement:
         """The settlement of a task, whatever happened to it.
@@ -125,7 +130,7 @@ class Worker:
             spool.discard()
             raise
         try:
-            settlement = check_and_store(self._bench, task, failures, media, announced)
+            settlement = self._keep(self._bench, task, failures, media, announced)
         except Contradiction as error:
             return Contradicted(media, error)
         except BaseException:

@@ -1,19 +1,28 @@
-"""Ledger and store side by side, both in the order of their keys, so that neither has to fit into memory."""
+"""Ledger and store side by side, both in the order of their keys, so that neither has to fit into memory.
 
-import heapq
-from collections.abc import AsyncIterator, Iterator
+Both come in batches, and what is alike in a batch is passed over in a plain loop: at tens of thousands of recordings a
+second a turn of the event loop for each, or a value with its times made, would cost more than the comparison.
+"""
+
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
+from operator import itemgetter
+from typing import Generic, NamedTuple, TypeVar
 
 from archiver.keys import sidecar_key
-from archiver.ledger.base import ArchivedEntry, Ledger
+from archiver.ledger.base import ArchivedEntry, Ledger, ObjectRow
 from archiver.pipeline.threads import Threads
+from archiver.recording import Fixity
 from archiver.stores.base import ObjectHead, Store
 
 _LOOK_AHEAD = 256
 """Entries come in the order of their media's keys, which differs from that of all keys by a recording's versions only."""
 _HEADS_AT_ONCE = 5000
+_key_of = itemgetter(0)
 
 
 class Part(Enum):
@@ -23,68 +32,131 @@ class Part(Enum):
     SIDECAR = "sidecar"
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Expected:
+class Expected(NamedTuple):
     """An object that the ledger says is there."""
 
     key: str
-    part_no: int
-    entry: ArchivedEntry
+    is_media: bool
+    row: ObjectRow
 
     @property
     def part(self) -> Part:
         """Media or sidecar."""
-        return Part.MEDIA if self.part_no else Part.SIDECAR
+        return Part.MEDIA if self.is_media else Part.SIDECAR
+
+    @property
+    def fixity(self) -> Fixity:
+        """The media's."""
+        return Fixity(self.row.size_bytes, self.row.sha256)
+
+    @property
+    def entry(self) -> ArchivedEntry:
+        """The recording's object."""
+        return self.row.entry
+
+
+class Present(NamedTuple):
+    """An expected object, and what the store shows of it."""
+
+    expected: Expected
+    head: ObjectHead
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One key: what should be there, what is there, or both."""
+class Stretch:
+    """A stretch of keys, compared: what is at its place, what is missing, and what no entry names."""
 
-    expected: Expected | None
-    head: ObjectHead | None
-
-
-async def expected_objects(ledger: Ledger, *, sidecars: bool) -> AsyncIterator[Expected]:
-    """Every object that the ledger knows, in the order of the keys; `sidecars` wants one beside each medium."""
-    waiting: list[Expected] = []
-    async for entry in ledger.objects():
-        heapq.heappush(waiting, Expected(entry.key, 1, entry))
-        if sidecars or entry.sidecar_sha256 is not None:
-            heapq.heappush(waiting, Expected(sidecar_key(entry.key), 0, entry))
-        while len(waiting) > _LOOK_AHEAD:
-            yield heapq.heappop(waiting)
-    while waiting:
-        yield heapq.heappop(waiting)
+    present: Sequence[Present]
+    missing: Sequence[Expected]
+    strays: Sequence[ObjectHead]
 
 
-async def lines(expected: AsyncIterator[Expected], store: Store, threads: Threads) -> AsyncIterator[Line]:
-    """The two inventories, line by line.
+_Item = TypeVar("_Item", Expected, ObjectHead)
+
+
+class _Side(Generic[_Item]):
+    """One of the two inventories: the batch under way, and whether there are more."""
+
+    def __init__(self, batches: AsyncIterator[list[_Item]]) -> None:
+        self._batches: AsyncIterator[list[_Item]] = batches
+        self.items: list[_Item] = []
+        self.ended = False
+
+    async def fill(self) -> None:
+        """See to it that there is something, unless this is the end."""
+        while not self.items and not self.ended:
+            found = await anext(self._batches, None)
+            if found is None:
+                self.ended = True
+            else:
+                self.items = found
+
+    def up_to(self, bound: str | None) -> list[_Item]:
+        """Take the items whose keys are not above the bound; all of them without one."""
+        at = len(self.items) if bound is None else bisect_right(self.items, bound, key=_key_of)
+        taken, self.items = self.items[:at], self.items[at:]
+        return taken
+
+
+async def stretches(ledger: Ledger, store: Store, threads: Threads, *, sidecars: bool) -> AsyncGenerator[Stretch, None]:
+    """The two inventories, stretch by stretch; `sidecars` wants one beside each medium.
 
     Raises:
         LedgerError, StoreError: one of them can't be read to its end.
     """
-    heads = _heads(store, threads)
-    head = await anext(heads, None)
-    async for item in expected:
-        while head is not None and head.key < item.key:
-            yield Line(None, head)
-            head = await anext(heads, None)
-        if head is not None and head.key == item.key:
-            yield Line(item, head)
-            head = await anext(heads, None)
+    async with aclosing(_expected(ledger, sidecars=sidecars)) as wanted, aclosing(_heads(store, threads)) as found:
+        left, right = _Side(wanted), _Side(found)
+        while True:
+            await left.fill()
+            await right.fill()
+            if left.ended and right.ended:
+                return
+            ends = [side.items[-1].key for side in (left, right) if side.items]
+            bound = min(ends) if not (left.ended or right.ended) else None
+            yield compared(left.up_to(bound), right.up_to(bound))
+
+
+def compared(expected: Sequence[Expected], heads: Sequence[ObjectHead]) -> Stretch:
+    """Two inventories in the order of their keys, item by item."""
+    present: list[Present] = []
+    missing: list[Expected] = []
+    strays: list[ObjectHead] = []
+    at, end = 0, len(heads)
+    for item in expected:
+        key = item.key
+        while at < end and heads[at].key < key:
+            strays.append(heads[at])
+            at += 1
+        if at < end and heads[at].key == key:
+            present.append(Present(item, heads[at]))
+            at += 1
         else:
-            yield Line(item, None)
-    while head is not None:
-        yield Line(None, head)
-        head = await anext(heads, None)
+            missing.append(item)
+    strays += heads[at:]
+    return Stretch(present, missing, strays)
 
 
-async def _heads(store: Store, threads: Threads) -> AsyncIterator[ObjectHead]:
+async def _expected(ledger: Ledger, *, sidecars: bool) -> AsyncGenerator[list[Expected], None]:
+    """Every object that the ledger knows, in the order of the keys."""
+    waiting: list[Expected] = []
+    async for rows in ledger.object_rows():
+        for row in rows:
+            key = row.key
+            waiting.append(Expected(key, True, row))
+            if sidecars or row.sidecar_sha256 is not None:
+                waiting.append(Expected(sidecar_key(key), False, row))
+        waiting.sort(key=_key_of)
+        if len(waiting) > _LOOK_AHEAD:
+            yield waiting[:-_LOOK_AHEAD]
+            waiting = waiting[-_LOOK_AHEAD:]
+    if waiting:
+        yield waiting
+
+
+async def _heads(store: Store, threads: Threads) -> AsyncGenerator[list[ObjectHead], None]:
     listing = store.list()
     while batch := await threads.run(_some, listing):
-        for head in batch:
-            yield head
+        yield batch
 
 
 def _some(listing: Iterator[ObjectHead]) -> list[ObjectHead]:
