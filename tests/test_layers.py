@@ -11,7 +11,7 @@ HOUSE = Path(__file__).parent.parent / "archiver"
 
 # What a module may import of the house. The first prefix that fits decides; a name stands for itself and what is in it.
 WORDS = {"check", "errors", "recording", "keys", "window", "sidecar"}
-PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "ledger.base"}
+PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "ledger.base", "ledger.base_repair"}
 WORK = {"pipeline", "proof", "reports"}
 BELOW_ASSEMBLY = WORDS | WORK | {"pbx", "stores", "ledger"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -37,6 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "assembly": BELOW_ASSEMBLY | {"engine", "settings", "bandwidth", "destination"},
     "archiving": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination"},
     "inspection": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
+    "repairing": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "inspection"},
     "examination": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
     "demo": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "archiving", "inspection", "simulator"},
     "logs": set(),
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": WORDS
     | WORK
     | {"", "asked", "engine.loop", "assembly", "archiving", "inspection", "demo", "examination"}
-    | {"logs", "progress", "settings", "simulator", "words"},
+    | {"repairing", "logs", "progress", "settings", "simulator", "words"},
     "__main__": {"cli"},
     "simulator": {"simulator"},
     "": set(),
@@ -61,7 +62,7 @@ DRIVERS: dict[str, set[str]] = {
     "boto3": {"stores.s3"},
     "botocore": {"stores.s3"},
     "click": {"cli"},
-    "msgspec": {"pbx.payloads", "proof", "reports", "archiving", "cli"},
+    "msgspec": {"pbx.payloads", "proof", "reports", "archiving", "repairing", "cli"},
     "mutagen": {"pipeline.audio"},
     "pydantic": {"settings", "setting_checks"},
     "pydantic_settings": {"settings"},

@@ -12,7 +12,6 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from archiver.ledger.columns import from_milliseconds, from_seconds_or_none, original
-from archiver.ledger.values_repair import Repairable
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
 
@@ -242,29 +241,6 @@ class Ledger(Protocol):
 
     async def damaged_keys(self) -> frozenset[str]:
         """The media's keys of all objects that were found damaged and replaced; nobody expects them any more."""
-        ...
-
-    async def repairable(self, entry: "ArchivedEntry") -> Repairable | None:
-        """What a repair needs to know of an object; None when its entry is gone."""
-        ...
-
-    async def replace_damaged(
-        self, run: Run, entry: "ArchivedEntry", settlement: Settlement, *, recording: Recording, at: datetime
-    ) -> None:
-        """Remember the current object as damaged since `at`, and what ARCHIVED it anew as the version after it; durable.
-
-        Raises LedgerError, and changes nothing, when the entry is not at that version any more.
-        """
-        ...
-
-    async def correct_entry(
-        self, run: Run, entry: "ArchivedEntry", *, fixity: Fixity | None = None, sidecar_sha256: bytes | None = None
-    ) -> None:
-        """Put an object's row right where it is, and flag its recording as `repaired`; durable."""
-        ...
-
-    async def note_tries(self, run: Run, entry: "ArchivedEntry", tries: Sequence[Attempt]) -> None:
-        """Keep failed tries at an object that stays as it is."""
         ...
 
     async def histories(self, recording_id: str) -> Sequence["History"]:

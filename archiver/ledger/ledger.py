@@ -29,11 +29,11 @@ from archiver.ledger.base import (
     WindowProgress,
     WindowState,
 )
+from archiver.ledger.base_repair import Repairable
 from archiver.ledger.columns import milliseconds, plain, seconds
 from archiver.ledger.entries import find_account
 from archiver.ledger.settling import Settled, settled_of, tries_of, write_settled
 from archiver.ledger.sqlite import SqliteBackend
-from archiver.ledger.values_repair import Repairable
 from archiver.ledger.writer import Writer
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
