@@ -60,7 +60,7 @@ def swapped(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
 
 
 def renamed(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    one.rename(one.with_name("other.mp3"))
+    one.rename(one.with_name(f"other-{one.name}"))
     return [("renamed", name(it, one))]
 
 
@@ -74,14 +74,15 @@ def edited_sidecar(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
 
 
 def foreign(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    path = one.with_name("stranger.mp3")
+    path = one.with_name(f"stranger-{one.name}")
     path.write_bytes(b"mine")
     return [("foreign_object", name(it, path))]
 
 
 def stale_temporary(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    (it.root / ".archiver" / "tmp" / "1-1.part").write_bytes(b"half")
-    return [("stale_temporary", ".archiver/tmp/1-1.part")]
+    temporary = f".archiver/tmp/1-{one.stem}.part"
+    (it.root / temporary).write_bytes(b"half")
+    return [("stale_temporary", temporary)]
 
 
 def edited_ledger(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
@@ -96,6 +97,21 @@ def deleted_entry(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
         connection.execute("DELETE FROM entries WHERE key = ?", [name(it, one)])
     connection.close()
     return [("foreign_object", name(it, path)) for path in (one.with_suffix(".json"), one)]
+
+
+def edited_ledger_and_sidecar(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
+    """Nobody is left who could say that it was the ledger."""
+    edited_ledger(it, one, two)
+    return [("digest", name(it, one)), *edited_sidecar(it, one, two)]
+
+
+def both(of_media: Damage, of_sidecar: Damage) -> Damage:
+    """Two damages of one recording, the sidecar's first."""
+
+    def done(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
+        return [*of_sidecar(it, one, two), *of_media(it, one, two)]
+
+    return done
 
 
 DAMAGES: dict[str, Damage] = {
@@ -115,3 +131,13 @@ DAMAGES: dict[str, Damage] = {
         deleted_entry,
     )
 }
+
+TWICE: dict[str, Damage] = {
+    "edited_ledger_and_sidecar": edited_ledger_and_sidecar,
+    **{
+        f"{of_media.__name__}_and_{of_sidecar.__name__}": both(of_media, of_sidecar)
+        for of_media in (flipped, truncated, grown, deleted, renamed)
+        for of_sidecar in (without_sidecar, edited_sidecar)
+    },
+}
+"""Damages of media and sidecar together."""
