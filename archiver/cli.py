@@ -348,9 +348,12 @@ def _say(report: Any, to_words: Callable[[Any], str], as_json: bool) -> None:
 
 
 def _print(text: str) -> None:
-    """A result on stdout."""
+    """A result on stdout, all of it: an unbuffered stream (PYTHONUNBUFFERED) drops what a pipe does not take at once."""
     try:
-        print(text, flush=True)
+        rest = memoryview(f"{text}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+        while rest:
+            rest = rest[sys.stdout.buffer.write(rest) or 0 :]
+        sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has left; the exit code still tells how it went (click would make it 1).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
