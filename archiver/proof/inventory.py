@@ -10,7 +10,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from enum import Enum
 from itertools import islice
-from operator import itemgetter
+from operator import eq, itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from archiver.keys import sidecar_key
@@ -23,6 +23,8 @@ _LOOK_AHEAD = 256
 """Entries come in the order of their media's keys, which differs from that of all keys by a recording's versions only."""
 _HEADS_AT_ONCE = 5000
 _key_of = itemgetter(0)
+_new = tuple.__new__
+"""Makes a named tuple in half the time."""
 
 
 class Part(Enum):
@@ -55,18 +57,11 @@ class Expected(NamedTuple):
         return self.row.entry
 
 
-class Present(NamedTuple):
-    """An expected object, and what the store shows of it."""
-
-    expected: Expected
-    head: ObjectHead
-
-
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A stretch of keys, compared: what is at its place, what is missing, and what no entry names."""
+    """A stretch of keys, compared: what is at its place and its head, what is missing, and what no entry names."""
 
-    present: Sequence[Present]
+    present: Sequence[tuple[Expected, ObjectHead]]
     missing: Sequence[Expected]
     strays: Sequence[ObjectHead]
 
@@ -118,7 +113,10 @@ async def stretches(ledger: Ledger, store: Store, threads: Threads, *, sidecars:
 
 def compared(expected: Sequence[Expected], heads: Sequence[ObjectHead]) -> Stretch:
     """Two inventories in the order of their keys, item by item."""
-    present: list[Present] = []
+    if len(expected) == len(heads) and all(map(eq, map(_key_of, expected), map(_key_of, heads))):
+        # As it mostly is: not even a turn of our own loop for each.
+        return Stretch(list(zip(expected, heads, strict=True)), (), ())
+    present: list[tuple[Expected, ObjectHead]] = []
     missing: list[Expected] = []
     strays: list[ObjectHead] = []
     at, end = 0, len(heads)
@@ -128,7 +126,7 @@ def compared(expected: Sequence[Expected], heads: Sequence[ObjectHead]) -> Stret
             strays.append(heads[at])
             at += 1
         if at < end and heads[at].key == key:
-            present.append(Present(item, heads[at]))
+            present.append((item, heads[at]))
             at += 1
         else:
             missing.append(item)
@@ -142,9 +140,9 @@ async def _expected(ledger: Ledger, *, sidecars: bool) -> AsyncGenerator[list[Ex
     async for rows in ledger.object_rows():
         for row in rows:
             key = row.key
-            waiting.append(Expected(key, True, row))
+            waiting.append(_new(Expected, (key, True, row)))
             if sidecars or row.sidecar_sha256 is not None:
-                waiting.append(Expected(sidecar_key(key), False, row))
+                waiting.append(_new(Expected, (sidecar_key(key), False, row)))
         waiting.sort(key=_key_of)
         if len(waiting) > _LOOK_AHEAD:
             yield waiting[:-_LOOK_AHEAD]

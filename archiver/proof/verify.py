@@ -234,7 +234,7 @@ def _in_scope(stretch: Stretch, scope: Scope, damaged: frozenset[str]) -> Stretc
     if scope.period is not None:
         strays = ()
     return Stretch(
-        [each for each in stretch.present if scope.holds(each.expected)],
+        [each for each in stretch.present if scope.holds(each[0])],
         [item for item in stretch.missing if scope.holds(item)],
         [head for head in strays if scope.sampled(head.key)],
     )

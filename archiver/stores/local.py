@@ -13,7 +13,7 @@ from archiver.stores.archive_folder import ArchiveFolder
 from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
 from archiver.stores.disk import READ_FLAGS, Disk, close_quietly, kind_of, read_all, spoken, spoken_but_absent
 from archiver.stores.publishing import Placement
-from archiver.stores.walk import Stranger, walk
+from archiver.stores.walk import Batch, Stranger, walk
 
 
 class LocalStore:
@@ -86,9 +86,8 @@ class LocalStore:
 
     def list(self, prefix: str = "") -> Iterator[ObjectHead]:
         """See `Store.list`."""
-        for found in self._walk(prefix):
-            if isinstance(found, ObjectHead):
-                yield found
+        for batch in self._walk(prefix):
+            yield from [found for found in batch if isinstance(found, ObjectHead)]
 
     def strangers(self) -> Iterator[Stranger]:
         """What lies in the archive and is no object: symlinks, devices, names that are no keys.
@@ -96,9 +95,8 @@ class LocalStore:
         Raises:
             StoreUnavailable, StoreDenied: when the walk can't be completed.
         """
-        for found in self._walk(""):
-            if isinstance(found, Stranger):
-                yield found
+        for batch in self._walk(""):
+            yield from [found for found in batch if isinstance(found, Stranger)]
 
     def delete(self, key: str) -> None:
         """See `Store.delete`; the folder stays."""
@@ -122,7 +120,7 @@ class LocalStore:
         """See `Store.close`."""
         self.folder.close()
 
-    def _walk(self, prefix: str) -> Iterator[ObjectHead | Stranger]:
+    def _walk(self, prefix: str) -> Iterator[Batch]:
         self._folders.check_root()
         return walk(self._disk, self._folders.root.fd, self.folder.path, prefix)
 

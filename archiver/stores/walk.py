@@ -21,8 +21,11 @@ class Stranger:
     what: str
 
 
-def walk(disk: Disk, root_fd: int, root_path: str, prefix: str = "") -> Iterator[ObjectHead | Stranger]:
-    """Everything under the root whose path begins with `prefix`, in the order of the keys as strings.
+Batch = list[ObjectHead | Stranger]
+
+
+def walk(disk: Disk, root_fd: int, root_path: str, prefix: str = "") -> Iterator[Batch]:
+    """Everything under the root whose path begins with `prefix`, in the order of the keys as strings, in batches.
 
     What disappears during the walk is left out; symlinks are named as strangers and never followed.
 
@@ -32,7 +35,7 @@ def walk(disk: Disk, root_fd: int, root_path: str, prefix: str = "") -> Iterator
     yield from _folder(disk, root_fd, root_path, "", prefix)
 
 
-def _folder(disk: Disk, fd: int, path: str, above: str, prefix: str) -> Iterator[ObjectHead | Stranger]:
+def _folder(disk: Disk, fd: int, path: str, above: str, prefix: str) -> Iterator[Batch]:
     with spoken(path):
         entries = disk.scan(fd)
     # A folder sorts as its keys do, that is with the slash: `a.json` comes before `a/b`, and `a0` after it.
@@ -45,18 +48,18 @@ def _folder(disk: Disk, fd: int, path: str, above: str, prefix: str) -> Iterator
             if len(files) < _FILES_AT_ONCE:
                 continue
         if files:
-            yield from _files(disk, fd, path, above, [each for each in files if (above + each).startswith(prefix)])
+            yield _files(disk, fd, path, above, [each for each in files if (above + each).startswith(prefix)])
             files = []
         key = above + name
         if name.endswith("/") and key != f"{OWN_FOLDER}/" and (key.startswith(prefix) or prefix.startswith(key)):
             yield from _below(disk, fd, path, key, prefix)
-    yield from _files(disk, fd, path, above, [each for each in files if (above + each).startswith(prefix)])
+    yield _files(disk, fd, path, above, [each for each in files if (above + each).startswith(prefix)])
 
 
-def _below(disk: Disk, parent_fd: int, path: str, key: str, prefix: str) -> Iterator[ObjectHead | Stranger]:
+def _below(disk: Disk, parent_fd: int, path: str, key: str, prefix: str) -> Iterator[Batch]:
     name = key[:-1].rpartition("/")[2]
     if not _is_valid(key[:-1]):
-        yield Stranger(_shown(key), "a folder whose name is no part of a key")
+        yield [Stranger(_shown(key), "a folder whose name is no part of a key")]
         return
     try:
         with spoken_but_absent(f"{path}/{name}"):
@@ -69,9 +72,9 @@ def _below(disk: Disk, parent_fd: int, path: str, key: str, prefix: str) -> Iter
         close_quietly(disk, fd)
 
 
-def _files(disk: Disk, fd: int, path: str, above: str, names: Sequence[str]) -> list[ObjectHead | Stranger]:
+def _files(disk: Disk, fd: int, path: str, above: str, names: Sequence[str]) -> Batch:
     """What so many names of a folder are. One loop without a call of our own for each: an archive has millions."""
-    found: list[ObjectHead | Stranger] = []
+    found: Batch = []
     name = ""
     try:
         for name in names:
