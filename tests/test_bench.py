@@ -50,6 +50,14 @@ def test_a_pbx_that_limits(tmp_path: Path) -> None:
     assert paced[head.index("refused")] == "0"
 
 
+def test_verify_against_sha256sum_and_by_presence_and_size(tmp_path: Path) -> None:
+    full, ours, many, *levels = bench(tmp_path, "verify", "--scale", "0.002", "--entries", "5000", "20000")
+    assert float(ours[full.index("median ratio")].strip("*")) > 0
+    assert [(row[many.index("recordings")], row[many.index("level")]) for row in levels] == [
+        (count, level) for count in ("10", "40") for level in ("presence", "size")
+    ]
+
+
 def test_peers(tmp_path: Path) -> None:
     try:
         find_nginx()
