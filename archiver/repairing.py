@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, suppress
 from datetime import datetime
 
 import msgspec
@@ -12,6 +12,7 @@ from archiver.assembly import access, hands_for, make_bench, refuse_what_is_not_
 from archiver.destination import Destination, accept_compliance, open_destination
 from archiver.engine.base import Watcher
 from archiver.engine.here import Here
+from archiver.errors import LedgerError
 from archiver.inspection import VerifyRequest, examined, reading_threads
 from archiver.ledger.base import Outcome, Run
 from archiver.ledger.base_repair import RepairLedger
@@ -50,7 +51,7 @@ async def run_repair(
         destination = open_destination(settings, durable=settings.archive.durable, make=False)
         stack.callback(destination.close)
         ledger = await open_ledger(settings.ledger_url(), create=False)
-        stack.push_async_callback(ledger.close)
+        stack.push_async_callback(_close, ledger)
         run_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         lock = ArchiveLock(destination.folder, run_id=run_id, started_at=started_at)
         stack.callback(lock.close)
@@ -67,7 +68,11 @@ async def run_repair(
         bounds = Bounds(workers_for(settings), settings.pbx.page_size, settings.transfer.grace_s)
         mending = await mend_all(repairs, bench, ledger, the_run, bounds, stop=stop, give_up=destination.give_up)
         report = _report(found, mending, run_id)
-        await _end(ledger, the_run, report, stopped=stop.is_set(), at=now())
+        try:
+            await _end(ledger, the_run, report, stopped=stop.is_set(), at=now())
+        except LedgerError as error:
+            # What was repaired is durable; only that the run ended could not be written down.
+            report = msgspec.structs.replace(report, error=report.error or str(error))
         return report
 
 
@@ -93,6 +98,12 @@ def _report(found: Verified, mending: Mending, run_id: str | None = None) -> Ver
         repair_run_id=run_id,
         error=str(mending.error) if mending.error else None,
     )
+
+
+async def _close(ledger: RepairLedger) -> None:
+    """Close it; that it was broken is in the report already."""
+    with suppress(LedgerError):
+        await ledger.close()
 
 
 async def _end(ledger: RepairLedger, run: Run, report: VerifyReport, *, stopped: bool, at: datetime) -> None:

@@ -266,6 +266,34 @@ def test_a_repair_killed_between_store_and_ledger_is_found_again_and_takes_up_wh
         assert it.command("verify").code == 0
 
 
+def test_a_kill_in_the_middle_leaves_each_recording_repaired_or_found_again(tmp_path: Path) -> None:
+    rows = recordings(60)
+    slow = Fault(on="media", action=Delay(seconds=0.1), after=60, times=-1)
+    with rig(tmp_path / "work", rows, faults=[slow]) as it:
+        assert it.run().code == 0
+        for row in rows:
+            flipped(it, it.root / key(row), it.root / key(row))
+        before = it.files()
+        started = it.start("verify", "--repair")
+        until(lambda: (it.root / second(rows[0])).exists() or it.pbx.stats.media > 75)
+        started.signal(signal.SIGKILL)
+        assert started.wait().code == -signal.SIGKILL
+        found = it.command("verify", "--json").json["findings"]
+        damaged = {each["key"] for each in found if each["kind"] == "digest"}
+        foreign = {each["key"] for each in found if each["kind"] == "foreign_object"}
+        assert len(damaged) + len(foreign) == len(found)
+        # What no entry names yet is a new version of what is still found damaged.
+        assert {name.replace(".v2.json", ".mp3").replace(".v2.mp3", ".mp3") for name in foreign} <= damaged
+        assert all((it.root / second(row)).exists() for row in rows if key(row) not in damaged)
+        again = repaired(it).json["findings"]
+        assert {each["key"] for each in again if each["repaired"]} == damaged
+        assert it.command("verify").code == 0
+        for row in rows:
+            assert_whole(it, row, second(row))
+        after = it.files()
+        assert {name: after[name] for name in before} == before
+
+
 def test_an_earlier_version_that_is_damaged_is_left_and_said(tmp_path: Path) -> None:
     rows = recordings(2)
     with rig(tmp_path / "work", rows) as it:
