@@ -4,6 +4,7 @@ Both come in batches, and what is alike in a batch is passed over in a plain loo
 second a turn of the event loop for each, or a value with its times made, would cost more than the comparison.
 """
 
+import asyncio
 from bisect import bisect_right
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
@@ -93,13 +94,18 @@ class _Side(Generic[_Item]):
         return taken
 
 
-async def stretches(ledger: Ledger, store: Store, threads: Threads, *, sidecars: bool) -> AsyncGenerator[Stretch, None]:
-    """The two inventories, stretch by stretch; `sidecars` wants one beside each medium.
+async def stretches(
+    ledger: Ledger, store: Store, threads: Threads, group: asyncio.TaskGroup, *, sidecars: bool
+) -> AsyncGenerator[Stretch, None]:
+    """The two inventories, stretch by stretch; `sidecars` wants one beside each medium. `group` owns what reads ahead.
 
     Raises:
         LedgerError, StoreError: one of them can't be read to its end.
     """
-    async with aclosing(_expected(ledger, sidecars=sidecars)) as wanted, aclosing(_heads(store, threads)) as found:
+    async with (
+        aclosing(_expected(ledger, sidecars=sidecars)) as wanted,
+        aclosing(_heads(store, threads, group)) as found,
+    ):
         left, right = _Side(wanted), _Side(found)
         while True:
             await left.fill()
@@ -151,9 +157,12 @@ async def _expected(ledger: Ledger, *, sidecars: bool) -> AsyncGenerator[list[Ex
         yield waiting
 
 
-async def _heads(store: Store, threads: Threads) -> AsyncGenerator[list[ObjectHead], None]:
+async def _heads(store: Store, threads: Threads, group: asyncio.TaskGroup) -> AsyncGenerator[list[ObjectHead], None]:
+    """The store's heads; `group` has the next ones listed while these are compared."""
     listing = store.list()
-    while batch := await threads.run(_some, listing):
+    following = group.create_task(threads.run(_some, listing))
+    while batch := await following:
+        following = group.create_task(threads.run(_some, listing))
         yield batch
 
 

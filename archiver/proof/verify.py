@@ -116,7 +116,7 @@ async def verify(
     try:
         async with (
             asyncio.TaskGroup() as group,
-            aclosing(stretches(ledger, store, threads, sidecars=scope.sidecars)) as found,
+            aclosing(stretches(ledger, store, threads, group, sidecars=scope.sidecars)) as found,
         ):
             async for stretch in found:
                 if stop.is_set():
