@@ -174,23 +174,35 @@ def doctor(context: Context, as_json: bool) -> None:
     type=click.FloatRange(0.01, 100),
     help="Only the next so many per cent: after enough such runs everything was looked at once.",
 )
+@click.option("--repair", is_flag=True, help="Fetch again what is damaged or gone, beside what lies there.")
 @_json
 @click.pass_obj
 def verify(
-    context: Context, level: str, since: str | None, until: str | None, sample_percent: float | None, as_json: bool
+    context: Context,
+    level: str,
+    since: str | None,
+    until: str | None,
+    sample_percent: float | None,
+    repair: bool,
+    as_json: bool,
 ) -> None:
     """Compare ledger, sidecars and stored objects, both ways; everything that does not agree is named, exit code 7."""
     from archiver.inspection import VerifyRequest, run_verify
     from archiver.proof.verify import Level
+    from archiver.repairing import run_repair
 
     settings = context.settings()
     period = asked.period(settings, since, until)
     request = VerifyRequest(Level(level), period, sample_percent)
-    report = _loop(context, lambda stop: run_verify(settings, request, stop=stop))
+    if repair:
+        with _progress(context) as progress:
+            report = _loop(context, lambda stop: run_repair(settings, request, stop=stop, watcher=progress))
+    else:
+        report = _loop(context, lambda stop: run_verify(settings, request, stop=stop))
     _say(report, words.verify_words, as_json)
     if context.stop_signal:
         _leave(ExitCode(128 + context.stop_signal[0]))
-    _leave(ExitCode.DAMAGE if report.findings else ExitCode.DONE)
+    _leave(ExitCode.DAMAGE if len(report.findings) > report.repaired else ExitCode.DONE)
 
 
 @cli.command()
@@ -370,9 +382,12 @@ def _say(report: Any, to_words: Callable[[Any], str], as_json: bool) -> None:
 
 
 def _print(text: str) -> None:
-    """A result on stdout."""
+    """A result on stdout, all of it: an unbuffered stream (PYTHONUNBUFFERED) drops what a pipe does not take at once."""
     try:
-        print(text, flush=True)
+        rest = memoryview(f"{text}\n".encode(sys.stdout.encoding or "utf-8", "backslashreplace"))
+        while rest:
+            rest = rest[sys.stdout.buffer.write(rest) or 0 :]
+        sys.stdout.flush()
     except BrokenPipeError:
         # Whoever read our output has left; the exit code still tells how it went (click would make it 1).
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

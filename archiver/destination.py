@@ -50,6 +50,17 @@ class Destination:
         """
         self.folder.join()
 
+    def make_writable(self) -> None:
+        """Make both ready to be written without clearing anything, blocking; the archive's lock must be held.
+
+        Raises:
+            StoreDenied, StoreFull, StoreUnavailable: with what to do.
+        """
+        self.folder.join()
+        self.folder.check_room()
+        if self.remote:
+            self.store.prepare()
+
     def close(self) -> None:
         """Give everything back."""
         self.store.close()

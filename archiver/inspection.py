@@ -21,12 +21,12 @@ from archiver.assembly import (
 )
 from archiver.destination import Destination, open_destination
 from archiver.errors import SettingsError, StoreError
-from archiver.ledger.base import Version
+from archiver.ledger.base import Ledger, Version
 from archiver.ledger.ledger import open_ledger
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.threads import Threads
 from archiver.proof.sampling import SampleTurn
-from archiver.proof.verify import Level, Scope, VerifyReport, verify
+from archiver.proof.verify import Level, Scope, Verified, VerifyReport, verify
 from archiver.reports.explain import ExplainReport, explained
 from archiver.reports.plan import Planner, PlanReport, Rates
 from archiver.reports.status import StatusReport, empty_account, status_report
@@ -99,25 +99,43 @@ async def run_verify(
     async with AsyncExitStack() as stack:
         destination = open_destination(settings, durable=False, make=False)
         stack.callback(destination.close)
-        folder = destination.folder
         ledger = await open_ledger(settings.ledger_url(), create=False)
         stack.push_async_callback(ledger.close)
-        busy = await asyncio.to_thread(held_by, folder) is not None
-        threads = await stack.enter_async_context(Threads(_reading_threads(settings, destination), "verify"))
-        turn = SampleTurn(Path(folder.path) / ".archiver", request.sample_percent)
-        scope = Scope(
-            request.level,
-            request.period,
-            share_from=turn.share_from,
-            share=turn.share,
-            sidecars=settings.archive.sidecar,
-        )
-        stale = [] if busy or request.period else await asyncio.to_thread(folder.temporaries.leftovers)
+        busy = await asyncio.to_thread(held_by, destination.folder) is not None
         busy_at = now() if busy else None
-        report = await verify(ledger, destination.store, threads, scope, stop=stop, stale=stale, busy_at=busy_at)
-        if report.complete:
-            await asyncio.to_thread(turn.done)
-        return report
+        found = await examined(settings, request, destination, ledger, stop=stop, busy_at=busy_at)
+        return found.report
+
+
+async def examined(
+    settings: Settings,
+    request: VerifyRequest,
+    destination: Destination,
+    ledger: Ledger,
+    *,
+    stop: asyncio.Event,
+    busy_at: datetime | None,
+) -> Verified:
+    """A verification of an open archive; `busy_at` is the time now while a run is active, else None.
+
+    Raises:
+        ArchiverError: the comparison itself is not possible.
+    """
+    folder = destination.folder
+    turn = SampleTurn(Path(folder.path) / ".archiver", request.sample_percent)
+    scope = Scope(
+        request.level,
+        request.period,
+        share_from=turn.share_from,
+        share=turn.share,
+        sidecars=settings.archive.sidecar,
+    )
+    stale = [] if busy_at or request.period else await asyncio.to_thread(folder.temporaries.leftovers)
+    async with Threads(reading_threads(settings, destination), "verify") as threads:
+        found = await verify(ledger, destination.store, threads, scope, stop=stop, stale=stale, busy_at=busy_at)
+    if found.report.complete:
+        await asyncio.to_thread(turn.done)
+    return found
 
 
 async def run_explain(settings: Settings, recording_id: str) -> ExplainReport:
@@ -154,7 +172,7 @@ def _shown(store: Store, version: Version) -> str:
     return "present" if same else f"differs: {head.size_bytes} bytes"
 
 
-def _reading_threads(settings: Settings, destination: Destination) -> int:
+def reading_threads(settings: Settings, destination: Destination) -> int:
     """Digests need no interpreter: as many as there are cores; a remote store waits for the network instead."""
     return settings.transfer.concurrency if destination.remote else max(2, os.cpu_count() or 2)
 

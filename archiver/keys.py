@@ -17,7 +17,8 @@ _HASHED_PREFIX = "h_"
 
 _SEGMENT = r"[A-Za-z0-9_=][A-Za-z0-9._=-]{0,199}"
 _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*\Z")
-_MAX_KEY_BYTES = 1024
+_ONE_SEGMENT = re.compile(rf"{_SEGMENT}\Z")
+MAX_KEY_BYTES = 1024
 
 _TEMPLATE_DATE = re.compile(r"\{start:([^{}]*)\}")
 _TEMPLATE_DIRECTIVES = re.compile(r"(%[YmdHjVG]|[A-Za-z0-9_=/-])+\Z")
@@ -40,9 +41,14 @@ def check_key(key: str) -> str:
     Raises:
         InvalidKey: for anything else.
     """
-    if len(key) > _MAX_KEY_BYTES or not _KEY.match(key):
+    if len(key) > MAX_KEY_BYTES or not _KEY.match(key):
         raise InvalidKey(f"not a valid object key: {key[:200]!a}")
     return key
+
+
+def is_segment(name: str) -> bool:
+    """Whether a name may stand in a key, as a folder or at its end."""
+    return _ONE_SEGMENT.match(name) is not None
 
 
 def sidecar_key(media_key: str) -> str:

@@ -71,9 +71,15 @@ def verify_words(report: "VerifyReport") -> str:
         return "\n".join([*lines, "  findings             0 so far"])
     if not report.findings:
         return "\n".join([*lines, f"  findings             0: {_DEPTHS[report.level]}, and nothing else lies there."])
-    lines.append(f"  findings    {len(report.findings):>10,}")
-    for finding in report.findings[:_SHOWN_PROBLEMS]:
+    repaired = f", {report.repaired:,} repaired by run {report.repair_run_id}" if report.repair_run_id else ""
+    lines.append(f"  findings    {len(report.findings):>10,}{repaired}")
+    if report.error:
+        lines.append(f"  stopped: {_one_line(report.error)}")
+    # What is left comes first: that is what somebody must look at.
+    for finding in sorted(report.findings, key=lambda each: each.repaired)[:_SHOWN_PROBLEMS]:
         lines += [f"  ! {finding.kind}: {finding.key}", f"      expected {finding.expected}, found {finding.found}"]
+        if finding.repair:
+            lines.append(f"      {'repaired' if finding.repaired else 'NOT repaired'}: {_printable(finding.repair)}")
     if len(report.findings) > _SHOWN_PROBLEMS:
         lines.append(f"  … and {len(report.findings) - _SHOWN_PROBLEMS:,} more: --json shows all of them")
     return "\n".join(lines)
@@ -98,6 +104,8 @@ def _told(found: "Explained") -> Iterator[str]:
         yield f"  version {version.version:<4}     {version.key}: {there}"
         yield f"                   SHA-256 {version.sha256}"
         yield f"                   archived at {version.archived_at} by run {version.run_id}"
+        if version.damaged_at:
+            yield f"                   found damaged at {version.damaged_at}, replaced by the next version, and left there"
     if found.flags:
         yield f"  flags            {', '.join(found.flags)}"
     if found.quarantined_sha256:

@@ -62,6 +62,14 @@ def test_the_parts_of_the_work_beside_the_whole(tmp_path: Path) -> None:
     assert all(float(row[head.index("CPU s per 1,000")]) > 0 for row in rows)
 
 
+def test_verify_against_sha256sum_and_by_presence_and_size(tmp_path: Path) -> None:
+    full, ours, many, *levels = bench(tmp_path, "verify", "--scale", "0.002", "--entries", "5000", "20000")
+    assert float(ours[full.index("median ratio")].strip("*")) > 0
+    assert [(row[many.index("recordings")], row[many.index("level")]) for row in levels] == [
+        (count, level) for count in ("10", "40") for level in ("presence", "size")
+    ]
+
+
 def test_peers(tmp_path: Path) -> None:
     try:
         find_nginx()

@@ -1,5 +1,6 @@
 """What makes the command line good to use: words for people, settings that run at once, readers who leave early."""
 
+import io
 import os
 import signal
 import socket
@@ -7,10 +8,12 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any, BinaryIO, cast
 
 import pytest
 from archive_rig import SINCE, UNTIL, rig
 
+from archiver import cli
 from archiver.reports.plan import PlanReport, Volume
 from archiver.words import plan_words
 
@@ -135,3 +138,27 @@ def test_a_demo_whose_reader_has_left_is_no_failure(tmp_path: Path, *, as_json: 
         _, err = demo.communicate(timeout=60)
     assert (demo.returncode, err) == (0, "")
     assert len(list((tmp_path / "demo-archive").rglob("*.mp3"))) == 4
+
+
+class Pipe(io.RawIOBase):
+    """A stream that takes a little at a time, as a pipe does when its reader is slow."""
+
+    def __init__(self) -> None:
+        self.taken = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.taken += bytes(data[:1000])
+        return min(len(data), 1000)
+
+
+def test_a_long_result_is_printed_whole_through_a_pipe_that_takes_little_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pipe = Pipe()
+    # As PYTHONUNBUFFERED makes it.
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(cast("BinaryIO", pipe), "utf-8", write_through=True))
+    cli._print("é" * 5000)
+    assert pipe.taken.decode() == "é" * 5000 + "\n"

@@ -90,6 +90,7 @@ def test_every_setting_that_the_pages_name_exists() -> None:
                 "pbx.base",
                 "stores.base",
                 "ledger.base",
+                "ledger.base_repair",
                 "pbx.listing",
                 "pbx.payloads",
                 "ledger.ledger_doctor",

@@ -11,7 +11,8 @@ HOUSE = Path(__file__).parent.parent / "archiver"
 
 # What a module may import of the house. The first prefix that fits decides; a name stands for itself and what is in it.
 WORDS = {"check", "errors", "recording", "keys", "window", "sidecar"}
-PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "ledger.base", "ledger.values_reconcile"}
+PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base"}
+PROMISES |= {"ledger.base", "ledger.base_repair", "ledger.values_reconcile"}
 WORK = {"pipeline", "proof", "reports"}
 BELOW_ASSEMBLY = WORDS | WORK | {"pbx", "stores", "ledger"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -38,6 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "archiving": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination"},
     "reconciling": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination"},
     "inspection": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
+    "repairing": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "inspection"},
     "examination": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
     "demo": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "archiving", "inspection", "simulator"},
     "logs": set(),
@@ -47,7 +49,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "asked": {"errors", "window"},
     "cli": WORDS
     | WORK
-    | {"", "asked", "engine.loop", "assembly", "archiving", "inspection", "demo", "examination", "reconciling"}
+    | {
+        "",
+        "asked",
+        "engine.loop",
+        "assembly",
+        "archiving",
+        "inspection",
+        "demo",
+        "examination",
+        "reconciling",
+        "repairing",
+    }
     | {"logs", "progress", "settings", "simulator", "words", "reconcile_words"},
     "__main__": {"cli"},
     "simulator": {"simulator"},
@@ -63,7 +76,7 @@ DRIVERS: dict[str, set[str]] = {
     "boto3": {"stores.s3"},
     "botocore": {"stores.s3"},
     "click": {"cli"},
-    "msgspec": {"pbx.payloads", "proof", "reports", "archiving", "reconciling", "cli"},
+    "msgspec": {"pbx.payloads", "proof", "reports", "archiving", "reconciling", "repairing", "cli"},
     "mutagen": {"pipeline.audio"},
     "pydantic": {"settings", "setting_checks"},
     "pydantic_settings": {"settings"},

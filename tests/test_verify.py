@@ -1,15 +1,10 @@
 """`archiver verify`: every kind of damage is found, at its level, and nothing is invented."""
 
-import json
-import os
-import random
-import sqlite3
-import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from archive_rig import SINCE, UNTIL, Rig, Said, key, media, recordings, rig
+from damages import DAMAGES, Damage, deleted, foreign, grown, stale_temporary, truncated, without_sidecar
 
 RECORDINGS = 8
 
@@ -20,111 +15,6 @@ def verified(it: Rig, *arguments: str) -> Said:
 
 def kinds(said: Said) -> list[tuple[str, str]]:
     return [(finding["kind"], finding["key"]) for finding in said.json["findings"]]
-
-
-def ledger(it: Rig) -> Path:
-    return it.root / ".archiver" / "ledger.sqlite3"
-
-
-Damage = Callable[[Rig, Path, Path], list[tuple[str, str]]]
-
-
-def flipped(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    data = bytearray(one.read_bytes())
-    data[len(data) // 2] ^= 1
-    one.write_bytes(data)
-    return [("digest", name(it, one))]
-
-
-def truncated(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    os.truncate(one, one.stat().st_size - 1)
-    return [("size", name(it, one))]
-
-
-def grown(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    with one.open("ab") as file:
-        file.write(b"\0")
-    return [("size", name(it, one))]
-
-
-def deleted(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    one.unlink()
-    return [("missing_object", name(it, one))]
-
-
-def without_sidecar(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    beside = one.with_suffix(".json")
-    beside.unlink()
-    return [("missing_sidecar", name(it, beside))]
-
-
-def swapped(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    first, second = one.read_bytes(), two.read_bytes()
-    one.write_bytes(second)
-    two.write_bytes(first)
-    return sorted(("swapped", name(it, path)) for path in (one, two))
-
-
-def renamed(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    one.rename(one.with_name("other.mp3"))
-    return [("renamed", name(it, one))]
-
-
-def edited_sidecar(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    """Not what it says of the bytes: a name in the metadata."""
-    beside = one.with_suffix(".json")
-    found = json.loads(beside.read_bytes())
-    found["recording"]["name"] = "somebody else"
-    beside.write_text(json.dumps(found))
-    return [("sidecar", name(it, beside))]
-
-
-def foreign(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    path = one.with_name("stranger.mp3")
-    path.write_bytes(b"mine")
-    return [("foreign_object", name(it, path))]
-
-
-def stale_temporary(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    (it.root / ".archiver" / "tmp" / "1-1.part").write_bytes(b"half")
-    return [("stale_temporary", ".archiver/tmp/1-1.part")]
-
-
-def edited_ledger(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    with sqlite3.connect(ledger(it)) as connection:
-        connection.execute("UPDATE entries SET sha256 = zeroblob(32) WHERE key = ?", [name(it, one)])
-    connection.close()
-    return [("ledger", name(it, one))]
-
-
-def deleted_entry(it: Rig, one: Path, two: Path) -> list[tuple[str, str]]:
-    with sqlite3.connect(ledger(it)) as connection:
-        connection.execute("DELETE FROM entries WHERE key = ?", [name(it, one)])
-    connection.close()
-    return [("foreign_object", name(it, path)) for path in (one.with_suffix(".json"), one)]
-
-
-DAMAGES: dict[str, Damage] = {
-    damage.__name__: damage
-    for damage in (
-        flipped,
-        truncated,
-        grown,
-        deleted,
-        without_sidecar,
-        swapped,
-        renamed,
-        edited_sidecar,
-        foreign,
-        stale_temporary,
-        edited_ledger,
-        deleted_entry,
-    )
-}
-
-
-def name(it: Rig, path: Path) -> str:
-    return path.relative_to(it.root).as_posix()
 
 
 @pytest.fixture(name="it")
@@ -190,22 +80,6 @@ def test_samples_cover_everything_once_and_then_begin_anew(it: Rig) -> None:
         seen += [key for kind, key in kinds(verified(it, "--sample", "25"))]
     assert sorted(seen) == sorted(key(row) for row in recordings(RECORDINGS))
     assert {key for _, key in kinds(verified(it, "--sample", "100"))} == set(seen)
-
-
-def test_many_damages_at_once_are_all_found_and_none_is_invented(tmp_path: Path) -> None:
-    """A seeded sample of what the campaign does with thousands."""
-    seed = random.SystemRandom().randrange(2**32)
-    sys.stderr.write(f"seed {seed}\n")
-    chance = random.Random(seed)
-    rows = recordings(60)
-    with rig(tmp_path / "work", rows) as it:
-        assert it.run().code == 0
-    chance.shuffle(rows)
-    expected: list[tuple[str, str]] = []
-    single = [each for label, each in DAMAGES.items() if label not in {"foreign", "stale_temporary", "renamed"}]
-    for first, second in zip(rows[:30:2], rows[1:30:2], strict=True):
-        expected += chance.choice(single)(it, it.root / key(first), it.root / key(second))
-    assert sorted(kinds(verified(it))) == sorted(expected)
 
 
 def test_an_archive_that_was_never_made_is_told_as_such(tmp_path: Path) -> None:

@@ -51,7 +51,8 @@ async def verified(folder: Path, count: int, *bad: str, stop: asyncio.Event | No
             await ledger.settle(run, replace(settlement, fixity=Fixity(media.fixity.size_bytes, media.fixity.sha256)))
         await ledger.flush()
         async with Threads(2, "verify") as threads:
-            return await verify(ledger, store, threads, Scope(Level.FULL, sidecars=False), stop=stop or asyncio.Event())
+            scope = Scope(Level.FULL, sidecars=False)
+            return (await verify(ledger, store, threads, scope, stop=stop or asyncio.Event())).report
     finally:
         await ledger.close()
         store.close()

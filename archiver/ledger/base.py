@@ -9,8 +9,9 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from enum import StrEnum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
+from archiver.ledger.columns import from_milliseconds, from_seconds_or_none, original
 from archiver.ledger.values_reconcile import CdrFile, Standing
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
@@ -230,8 +231,17 @@ class Ledger(Protocol):
     def objects(self) -> AsyncIterator["ArchivedEntry"]:
         """All archived objects in the order of their keys, former versions included, as they are at the first of them.
 
-        Read in batches so that memory stays flat. What retention has expired is left out with all its versions.
+        Read in batches so that memory stays flat. What retention has expired is left out with all its versions, and so
+        is what was found damaged and replaced.
         """
+        ...
+
+    def object_rows(self) -> AsyncIterator[Sequence["ObjectRow"]]:
+        """As `objects`, in batches of plain rows, for whoever reads millions of them."""
+        ...
+
+    async def damaged_keys(self) -> frozenset[str]:
+        """The media's keys of all objects that were found damaged and replaced; nobody expects them any more."""
         ...
 
     async def histories(self, recording_id: str) -> Sequence["History"]:
@@ -263,7 +273,8 @@ class Ledger(Protocol):
 class ArchivedEntry:
     """An archived object as the ledger knows it; the sidecar's digest where one was noted.
 
-    `dated_at` is the call's start, or when it was saved, or when it was archived.
+    `dated_at` is the call's start, or when it was saved, or when it was archived. `is_current` is False for an object
+    that the source has replaced by a later version.
     """
 
     entry_id: int
@@ -275,11 +286,45 @@ class ArchivedEntry:
     archived_at: datetime
     dated_at: datetime
     sidecar_sha256: bytes | None = None
+    is_current: bool = True
+
+
+class ObjectRow(NamedTuple):
+    """An archived object as it lies in its columns: Unix times, texts as the database holds them (keys have no escapes)."""
+
+    entry_id: int
+    version: int
+    key: str
+    size_bytes: int
+    sha256: bytes
+    sidecar_sha256: bytes | None
+    archived_ms: int
+    account_id: str
+    recording_id: str
+    dated_s: int | None
+    is_current: int
+
+    @property
+    def entry(self) -> ArchivedEntry:
+        """The same with its values."""
+        archived_at = from_milliseconds(self.archived_ms)
+        return ArchivedEntry(
+            entry_id=self.entry_id,
+            account_id=original(self.account_id),
+            recording_id=original(self.recording_id),
+            version=self.version,
+            key=original(self.key),
+            fixity=Fixity(self.size_bytes, self.sha256),
+            archived_at=archived_at,
+            dated_at=from_seconds_or_none(self.dated_s) or archived_at,
+            sidecar_sha256=self.sidecar_sha256,
+            is_current=bool(self.is_current),
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An archived object of a recording, and the run that archived it."""
+    """An archived object of a recording, and the run that archived it; `damaged_at` when it was found so and replaced."""
 
     version: int
     key: str
@@ -287,6 +332,7 @@ class Version:
     sidecar_sha256: bytes | None
     archived_at: datetime
     run_id: str
+    damaged_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

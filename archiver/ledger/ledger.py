@@ -1,8 +1,9 @@
 """The ledger's promise kept over SQLAlchemy Core: each method is one job for the writer, or one outcome handed over."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from archiver.errors import LedgerError
-from archiver.ledger import claims, coverage, history, pages, reading, reconciling, runs, schema
+from archiver.ledger import claims, coverage, history, pages, reading, reconciling, repairing, runs, schema
 from archiver.ledger.backend import Backend
 from archiver.ledger.base import (
     AccountSummary,
     ArchivedEntry,
+    Attempt,
     History,
+    ObjectRow,
     Outcome,
     PageResult,
     Piece,
@@ -26,13 +29,14 @@ from archiver.ledger.base import (
     WindowProgress,
     WindowState,
 )
+from archiver.ledger.base_repair import Repairable
 from archiver.ledger.columns import milliseconds, plain, seconds
 from archiver.ledger.entries import find_account
-from archiver.ledger.settling import Settled, settled_of, write_settled
+from archiver.ledger.settling import Settled, settled_of, tries_of, write_settled
 from archiver.ledger.sqlite import SqliteBackend
 from archiver.ledger.values_reconcile import CdrFile, Standing
 from archiver.ledger.writer import Writer
-from archiver.recording import Recording, Status
+from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
 
 _SQLITE = "sqlite:///"
@@ -167,13 +171,19 @@ class SqlLedger:
         return await self._writer.read(partial(history.read_histories, recording_id=recording_id))
 
     async def objects(self) -> AsyncIterator[ArchivedEntry]:
+        """See the promise."""
+        async with aclosing(self.object_rows()) as batches:
+            async for batch in batches:
+                for row in batch:
+                    yield row.entry
+
+    async def object_rows(self) -> AsyncGenerator[Sequence[ObjectRow], None]:
         """See the promise; one long read of its own, which holds up nobody."""
         await self._writer.flush()
         walk = _Walk(self._backend)
         try:
             while batch := await walk.batch():
-                for entry in batch:
-                    yield entry
+                yield batch
         finally:
             await walk.close()
 
@@ -200,6 +210,45 @@ class SqlLedger:
         """See the promise."""
         return await self._writer.read(partial(reconciling.read_cdr_files, account_id=account_id, day=day))
 
+    async def damaged_keys(self) -> frozenset[str]:
+        """See the promise."""
+        return await self._writer.read(repairing.damaged_keys)
+
+    async def repairable(self, entry: ArchivedEntry) -> Repairable | None:
+        """See the promise."""
+        return await self._writer.read(partial(repairing.repairable, entry=entry))
+
+    async def replace_damaged(
+        self, run: Run, entry: ArchivedEntry, settlement: Settlement, *, recording: Recording, at: datetime
+    ) -> None:
+        """See the promise."""
+        settled, at_ms = settled_of(run.run_no, settlement), milliseconds(at)
+        await self._writer.write(
+            partial(
+                repairing.replace_damaged,
+                run_no=run.run_no,
+                entry=entry,
+                settled=settled,
+                recording=recording,
+                at_ms=at_ms,
+            )
+        )
+
+    async def correct_entry(
+        self, run: Run, entry: ArchivedEntry, *, fixity: Fixity | None = None, sidecar_sha256: bytes | None = None
+    ) -> None:
+        """See the promise."""
+        await self._writer.write(
+            partial(
+                repairing.correct_entry, run_no=run.run_no, entry=entry, fixity=fixity, sidecar_sha256=sidecar_sha256
+            )
+        )
+
+    async def note_tries(self, run: Run, entry: ArchivedEntry, tries: Sequence[Attempt]) -> None:
+        """See the promise."""
+        noted = tries_of(run.run_no, entry.entry_id, tries)
+        await self._writer.write(partial(repairing.note_tries, entry=entry, tries=noted))
+
     async def close(self) -> None:
         """See the promise; raises what kept something accepted from being written. A second call does nothing."""
         await self._writer.close()
@@ -214,7 +263,7 @@ class _Walk:
         self._connection: Connection | None = None
         self._rows: Iterator[Sequence[Row[Any]]] = iter(())
 
-    async def batch(self) -> Sequence[ArchivedEntry]:
+    async def batch(self) -> Sequence[ObjectRow]:
         """The next rows, none at the end."""
         return await asyncio.wrap_future(self._thread.submit(self._next))
 
@@ -224,13 +273,13 @@ class _Walk:
         self._thread.shutdown(wait=False)
         await asyncio.shield(asyncio.wrap_future(closing))
 
-    def _next(self) -> Sequence[ArchivedEntry]:
+    def _next(self) -> Sequence[ObjectRow]:
         try:
             if self._connection is None:
                 self._connection = self._backend.connect_to_read()
                 self._backend.begin(self._connection, write=False)
                 self._rows = self._connection.execute(reading.archived_objects()).partitions(_ARCHIVED_BATCH)
-            return [reading.archived_entry(row) for row in next(self._rows, ())]
+            return [ObjectRow._make(row) for row in next(self._rows, ())]
         except self._backend.errors as error:
             raise self._backend.explain(error) from error
 

@@ -1,23 +1,16 @@
 """What the ledger is asked: statuses, summaries, archived objects. Nothing here reads a whole table."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from sqlalchemy import Connection, Executable, Select, func, literal_column, select, union_all
 
 from archiver.ledger.backend import portions
-from archiver.ledger.base import AccountSummary, ArchivedEntry, WindowState
-from archiver.ledger.columns import (
-    from_milliseconds,
-    from_seconds_or_none,
-    original,
-    plain,
-    seconds,
-)
+from archiver.ledger.base import AccountSummary, WindowState
+from archiver.ledger.columns import from_seconds_or_none, original, plain, seconds
 from archiver.ledger.coverage import latest_complete, read_pieces
 from archiver.ledger.entries import find_account
 from archiver.ledger.tables import accounts, entries, former_versions, tallies
-from archiver.recording import Fixity, Status
+from archiver.recording import Status
 
 _OBJECT = ("entry_id", "version", "key", "size_bytes", "sha256", "sidecar_sha256", "archived_ms")
 
@@ -94,31 +87,17 @@ def _summary(connection: Connection, account_no: int, account_id: str) -> Accoun
 
 
 def archived_objects() -> Executable:
-    """All archived objects and former versions in the order of their keys; `archived_entry` reads its rows."""
+    """All archived objects and former versions in the order of their keys, as `ObjectRow` has them."""
     dated_at = func.coalesce(entries.c.start_at, entries.c.saved_at, entries.c.archived_ms / 1000)
     whose = (accounts.c.account_id, entries.c.recording_id, dated_at.label("dated_at"))
     of_account = accounts.c.account_no == entries.c.account_no
-    now = select(*(entries.c[name] for name in _OBJECT), *whose).where(
+    now = select(*(entries.c[name] for name in _OBJECT), *whose, literal_column("1").label("is_current")).where(
         of_account, entries.c.status == Status.ARCHIVED.value
     )
-    before = select(*(former_versions.c[name] for name in _OBJECT), *whose).where(
-        of_account, former_versions.c.entry_id == entries.c.entry_id, entries.c.status != Status.EXPIRED.value
+    before = select(*(former_versions.c[name] for name in _OBJECT), *whose, literal_column("0")).where(
+        of_account,
+        former_versions.c.entry_id == entries.c.entry_id,
+        entries.c.status != Status.EXPIRED.value,
+        former_versions.c.damaged_ms.is_(None),
     )
     return union_all(now, before).order_by("key")
-
-
-def archived_entry(row: Sequence[Any]) -> ArchivedEntry:
-    """The object in a row of `archived_objects`."""
-    entry_id, version, key, size_bytes, sha256, sidecar_sha256, archived_ms, account_id, recording_id, dated_at = row
-    archived_at = from_milliseconds(archived_ms)
-    return ArchivedEntry(
-        entry_id=entry_id,
-        account_id=original(account_id),
-        recording_id=original(recording_id),
-        version=version,
-        key=original(key),
-        fixity=Fixity(size_bytes, sha256),
-        archived_at=archived_at,
-        dated_at=from_seconds_or_none(dated_at) or archived_at,
-        sidecar_sha256=sidecar_sha256,
-    )

@@ -9,7 +9,7 @@ from sqlalchemy.schema import CreateTable
 
 from archiver.errors import LedgerError
 from archiver.ledger.backend import insert_rows
-from archiver.ledger.base import Settlement
+from archiver.ledger.base import Attempt, Settlement
 from archiver.ledger.columns import milliseconds, plain, seconds, seconds_or_none
 from archiver.ledger.tables import attempts, entries, listed_metadata
 from archiver.ledger.tally import TallyChange
@@ -115,18 +115,22 @@ def settled_of(run_no: int, settlement: Settlement) -> Settled:
         *of_object,
         quarantined,
     )
-    tries = [
+    return Settled(changes, tries_of(run_no, settlement.entry_id, settlement.failures))
+
+
+def tries_of(run_no: int, entry_id: int, failures: Sequence[Attempt]) -> list[dict[str, Any]]:
+    """Failed tries as rows."""
+    return [
         {
-            "entry_id": settlement.entry_id,
+            "entry_id": entry_id,
             "number": failure.number,
             "run_no": run_no,
             "at": seconds(failure.at),
             "reason": plain(failure.reason),
             "detail": plain(failure.detail),
         }
-        for failure in settlement.failures
+        for failure in failures
     ]
-    return Settled(changes, tries)
 
 
 def write_settled(connection: Connection, batch: Sequence[Settled]) -> None:

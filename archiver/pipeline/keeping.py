@@ -12,7 +12,7 @@ from archiver.ledger.base import Attempt, Settlement, Task
 from archiver.pipeline import audio
 from archiver.pipeline.checks import Announced, ReceivedMedia, check_media
 from archiver.pipeline.tools import Bench, finished
-from archiver.recording import Fixity, Status
+from archiver.recording import Fixity, Recording, Status
 from archiver.stores.base import NewObject, Origin, StoredObject
 
 LARGEST_MEDIA_BYTES = 4 << 30
@@ -29,13 +29,17 @@ class Whole:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """A body that passed every check: the objects to put, the recording first, and what its settlement will say."""
+    """A body that passed every check: the objects to put, the recording first, and what its settlement will say.
+
+    `sidecar_sha256` is that of a sidecar which lies there already, when there is none to put.
+    """
 
     task: Task
     failures: Sequence[Attempt]
     objects: Sequence[NewObject]
     at: datetime
     flags: Sequence[str]
+    sidecar_sha256: bytes | None = None
 
     @property
     def key(self) -> str:
@@ -55,14 +59,23 @@ def check(bench: Bench, task: Task, failures: Sequence[Attempt], media: Received
         Contradiction: the body does not fit its metadata.
     """
     task = _with_kind(task, media)
+    flags = check_media(task.recording, media, announced)
+    return pair(bench, task, failures, media, content_type_of(task.recording, announced.content_type), flags)
+
+
+def pair(
+    bench: Bench,
+    task: Task,
+    failures: Sequence[Attempt],
+    media: ReceivedMedia,
+    content_type: str,
+    flags: Sequence[str] = (),
+) -> Checked:
+    """Media that passed their checks with their sidecar, for the key of the task's version."""
     recording = task.recording
-    flags = check_media(recording, media, announced)
     at = bench.now()
     key = bench.key(task)
-    content_type = _CONTENT_TYPES.get(recording.extension, announced.content_type or "application/octet-stream")
-    # Not `dated_at`, which goes back to the month of the id: retention must not begin before the call.
-    dated_at = recording.start_at or recording.saved_at
-    origin = Origin(recording.account_id, recording.recording_id, bench.run_id, dated_at)
+    origin = origin_of(recording, bench.run_id)
     objects = [NewObject(key, media, content_type, origin)]
     if bench.sidecars:
         beside = sidecar.encode(
@@ -74,18 +87,27 @@ def check(bench: Bench, task: Task, failures: Sequence[Attempt], media: Received
             run_id=bench.run_id,
             source=bench.pbx.media_url(recording.recording_id),
         )
-        objects.append(NewObject(sidecar_key(key), _in_memory(bench, beside), "application/json", origin))
+        objects.append(NewObject(sidecar_key(key), in_memory(bench, beside), "application/json", origin))
     return Checked(task, tuple(failures), objects, at, flags)
 
 
-def settled(bench: Bench, checked: Checked, stored: "Sequence[StoredObject] | ArchiverError") -> Settlement:
+def stored(bench: Bench, checked: Checked) -> Settlement:
+    """Put what was checked, and settle it.
+
+    Raises:
+        Contradiction, StoreError: nothing of it counts as archived.
+    """
+    return settled(bench, checked, bench.store.put_many([checked.objects])[0])
+
+
+def settled(bench: Bench, checked: Checked, outcome: "Sequence[StoredObject] | ArchiverError") -> Settlement:
     """The settlement as archived, after the store's word on its objects.
 
     Raises:
         Contradiction, StoreError: nothing of it counts as archived.
     """
     task = checked.task
-    adopted, sidecar_sha256 = _confirmed(bench, checked, stored)
+    adopted, sidecar_sha256 = _confirmed(bench, checked, outcome)
     return Settlement(
         entry_id=task.entry_id,
         status=Status.ARCHIVED,
@@ -106,19 +128,31 @@ def _with_kind(task: Task, media: ReceivedMedia) -> Task:
     return replace(task, recording=replace(task.recording, extension=kind)) if kind else task
 
 
+def content_type_of(recording: Recording, announced: str = "") -> str:
+    """The MIME type of a recording's media: by its extension, else what the PBX announced."""
+    return _CONTENT_TYPES.get(recording.extension, announced or "application/octet-stream")
+
+
+def origin_of(recording: Recording, run_id: str) -> Origin:
+    """Where an object comes from."""
+    # Not `dated_at`, which goes back to the month of the id: retention must not begin before the call.
+    return Origin(recording.account_id, recording.recording_id, run_id, recording.start_at or recording.saved_at)
+
+
 def _confirmed(
-    bench: Bench, checked: Checked, stored: "Sequence[StoredObject] | ArchiverError"
+    bench: Bench, checked: Checked, outcome: "Sequence[StoredObject] | ArchiverError"
 ) -> tuple[bool, bytes | None]:
     """Whether the recording was there already, and the digest of the sidecar beside it."""
-    if isinstance(stored, ObjectDiffers):
+    if isinstance(outcome, ObjectDiffers):
         # A run that was killed between object and ledger left a sidecar with its own date: ours may differ in that.
         there = already_there(bench, checked.key)
         if there is None or there.fixity != checked.fixity:
-            raise Contradiction(f"the key is taken by other bytes: {stored}", kind="key_taken") from None
+            raise Contradiction(f"the key is taken by other bytes: {outcome}", kind="key_taken") from None
         return True, there.sidecar_sha256
-    if isinstance(stored, ArchiverError):
-        raise stored
-    return stored[0].adopted, checked.objects[1].media.fixity.sha256 if len(checked.objects) > 1 else None
+    if isinstance(outcome, ArchiverError):
+        raise outcome
+    beside = checked.objects[1].media.fixity.sha256 if len(checked.objects) > 1 else checked.sidecar_sha256
+    return outcome[0].adopted, beside
 
 
 def already_there(bench: Bench, key: str) -> Whole | None:
@@ -129,19 +163,30 @@ def already_there(bench: Bench, key: str) -> Whole | None:
         return None
     data = b"".join(store.open(beside))
     said = sidecar.decode(data)
-    spool = bench.spool(LARGEST_MEDIA_BYTES, False)
-    try:
-        for chunk in store.open(key):
-            spool.write([chunk])
-        media = spool.finish()
-        found = media.fixity
-        media.discard()
-    finally:
-        spool.discard()
+    media = stored_media(bench, key)
+    found = media.fixity
+    media.discard()
     if said is None or said.key != key or said.fixity != found:
         return None
     return Whole(found, hashlib.sha256(data).digest())
 
 
-def _in_memory(bench: Bench, data: bytes) -> ReceivedMedia:
+def stored_media(bench: Bench, key: str) -> ReceivedMedia:
+    """An object's bytes as the store gives them, in a spool of their own; to be discarded.
+
+    Raises:
+        StoreError.
+    """
+    spool = bench.spool(LARGEST_MEDIA_BYTES, False)
+    try:
+        for chunk in bench.store.open(key):
+            spool.write([chunk])
+        return spool.finish()
+    except BaseException:
+        spool.discard()
+        raise
+
+
+def in_memory(bench: Bench, data: bytes) -> ReceivedMedia:
+    """A few bytes as media."""
     return finished(bench.spool(len(data) + 1, False), [data])

@@ -43,11 +43,16 @@ class Received:
     announced: Announced
 
 
+Check = Callable[[Bench, Task, Sequence[Attempt], ReceivedMedia, Announced], Checked]
+"""Checks a body and says what to put, as `keeping.check` does, or raises as that does."""
+
+
 class Worker:
     """Brings tasks to their settlement, one after another."""
 
-    def __init__(self, bench: Bench) -> None:
+    def __init__(self, bench: Bench, checking: Check = check) -> None:
         self._bench = bench
+        self._check = checking
 
     async def archive(self, task: Task, received: Callable[[], None] = lambda: None) -> Settlement:
         """The settlement of a task, whatever happened to it; `received` is called when a body has come whole.
@@ -158,7 +163,7 @@ class Worker:
             body.spool.discard()
             return error, None
         try:
-            return check(self._bench, body.task, body.failures, media, body.announced), media
+            return self._check(self._bench, body.task, body.failures, media, body.announced), media
         except Exception as error:  # noqa: BLE001 - likewise
             return error, media
 

@@ -29,7 +29,10 @@ class Kind(StrEnum):
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One discrepancy: what kind, at which key, what was expected and what was found; ids are empty where none is known."""
+    """One discrepancy: what kind, at which key, what was expected and what was found; ids are empty where none is known.
+
+    `repaired` and `repair` tell what `--repair` made of it.
+    """
 
     kind: Kind
     key: str
@@ -37,6 +40,8 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     recording_id: str
     expected: str
     found: str
+    repaired: bool = False
+    repair: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +97,7 @@ def findings_of(facts: Facts) -> list[Finding]:
 
 def _renamed(facts: Facts) -> Iterator[tuple[str, str]]:
     """Strays that hold the bytes of what is missing: the key they lie under, and the one they belong under."""
-    gone = {item.entry.fixity: item.key for item in facts.missing if item.part is not Part.SIDECAR}
+    gone = {item.fixity: item.key for item in facts.missing if item.part is not Part.SIDECAR}
     for stray in facts.strays:
         if stray.fixity is not None and stray.fixity in gone:
             yield stray.head.key, gone.pop(stray.fixity)

@@ -1,21 +1,33 @@
-"""Ledger and store side by side, both in the order of their keys, so that neither has to fit into memory."""
+"""Ledger and store side by side, both in the order of their keys, so that neither has to fit into memory.
 
-import heapq
-from collections.abc import AsyncIterator, Iterator
+Both come in batches, and what is alike in a batch is passed over in a plain loop: at tens of thousands of recordings a
+second a turn of the event loop for each, or a value with its times made, would cost more than the comparison.
+"""
+
+import asyncio
+from bisect import bisect_right
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import Enum
 from itertools import islice
+from operator import eq, itemgetter
+from typing import Generic, NamedTuple, TypeVar
 
 from archiver.keys import sidecar_key
-from archiver.ledger.base import ArchivedEntry, Ledger
+from archiver.ledger.base import ArchivedEntry, Ledger, ObjectRow
 from archiver.ledger.values_reconcile import CdrFile
 from archiver.pipeline.threads import Threads
+from archiver.recording import Fixity
 from archiver.stores.base import ObjectHead, Store
 
 _LOOK_AHEAD = 256
 """Entries come in the order of their media's keys, which differs from that of all keys by a recording's versions only."""
 _HEADS_AT_ONCE = 5000
+_key_of = itemgetter(0)
+_new = tuple.__new__
+"""Makes a named tuple in half the time."""
 
 
 class Part(Enum):
@@ -27,81 +39,161 @@ class Part(Enum):
     """No part of a recording: a day's archived CDRs."""
 
 
-_PARTS = (Part.SIDECAR, Part.MEDIA, Part.CDRS)
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Expected:
+class Expected(NamedTuple):
     """An object that the ledger says is there."""
 
     key: str
-    part_no: int
-    entry: ArchivedEntry
+    is_media: bool
+    row: ObjectRow
 
     @property
     def part(self) -> Part:
         """Media, sidecar, or CDRs."""
-        return _PARTS[self.part_no]
+        if not self.is_media:
+            return Part.SIDECAR
+        return Part.MEDIA if self.row.recording_id else Part.CDRS
+
+    @property
+    def fixity(self) -> Fixity:
+        """That of the media or the CDRs, for a sidecar its media's."""
+        return Fixity(self.row.size_bytes, self.row.sha256)
+
+    @property
+    def entry(self) -> ArchivedEntry:
+        """The recording's object, or the day's CDRs with an empty recording id."""
+        return self.row.entry
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One key: what should be there, what is there, or both."""
+class Stretch:
+    """A stretch of keys, compared: what is at its place and its head, what is missing, and what no entry names."""
 
-    expected: Expected | None
-    head: ObjectHead | None
-
-
-async def expected_objects(ledger: Ledger, *, sidecars: bool) -> AsyncIterator[Expected]:
-    """Every object that the ledger knows, in the order of the keys; `sidecars` wants one beside each medium."""
-    waiting: list[Expected] = [_cdrs(file) for file in await ledger.cdr_files()]
-    heapq.heapify(waiting)
-    look_ahead = _LOOK_AHEAD + len(waiting)
-    async for entry in ledger.objects():
-        heapq.heappush(waiting, Expected(entry.key, 1, entry))
-        if sidecars or entry.sidecar_sha256 is not None:
-            heapq.heappush(waiting, Expected(sidecar_key(entry.key), 0, entry))
-        # All CDR files wait here from the beginning, and must not push recordings out before their turn.
-        while len(waiting) > look_ahead:
-            yield heapq.heappop(waiting)
-    while waiting:
-        yield heapq.heappop(waiting)
+    present: Sequence[tuple[Expected, ObjectHead]]
+    missing: Sequence[Expected]
+    strays: Sequence[ObjectHead]
 
 
-def _cdrs(file: CdrFile) -> Expected:
-    """A day's CDRs as an expected object; noon is on that day in any time zone."""
-    dated_at = datetime(file.day.year, file.day.month, file.day.day, 12, tzinfo=UTC)
-    entry = ArchivedEntry(0, file.account_id, "", file.part, file.key, file.fixity, file.archived_at, dated_at)
-    return Expected(file.key, _PARTS.index(Part.CDRS), entry)
+_Item = TypeVar("_Item", Expected, ObjectHead)
 
 
-async def lines(expected: AsyncIterator[Expected], store: Store, threads: Threads) -> AsyncIterator[Line]:
-    """The two inventories, line by line.
+class _Side(Generic[_Item]):
+    """One of the two inventories: the batch under way, and whether there are more."""
+
+    def __init__(self, batches: AsyncIterator[list[_Item]]) -> None:
+        self._batches: AsyncIterator[list[_Item]] = batches
+        self.items: list[_Item] = []
+        self.ended = False
+
+    async def fill(self) -> None:
+        """See to it that there is something, unless this is the end."""
+        while not self.items and not self.ended:
+            found = await anext(self._batches, None)
+            if found is None:
+                self.ended = True
+            else:
+                self.items = found
+
+    def up_to(self, bound: str | None) -> list[_Item]:
+        """Take the items whose keys are not above the bound; all of them without one."""
+        at = len(self.items) if bound is None else bisect_right(self.items, bound, key=_key_of)
+        taken, self.items = self.items[:at], self.items[at:]
+        return taken
+
+
+async def stretches(
+    ledger: Ledger, store: Store, threads: Threads, group: asyncio.TaskGroup, *, sidecars: bool
+) -> AsyncGenerator[Stretch, None]:
+    """The two inventories, stretch by stretch; `sidecars` wants one beside each medium. `group` owns what reads ahead.
 
     Raises:
         LedgerError, StoreError: one of them can't be read to its end.
     """
-    heads = _heads(store, threads)
-    head = await anext(heads, None)
-    async for item in expected:
-        while head is not None and head.key < item.key:
-            yield Line(None, head)
-            head = await anext(heads, None)
-        if head is not None and head.key == item.key:
-            yield Line(item, head)
-            head = await anext(heads, None)
+    async with (
+        aclosing(expected_objects(ledger, sidecars=sidecars)) as wanted,
+        aclosing(_heads(store, threads, group)) as found,
+    ):
+        left, right = _Side(wanted), _Side(found)
+        while True:
+            await left.fill()
+            await right.fill()
+            if left.ended and right.ended:
+                return
+            ends = [side.items[-1].key for side in (left, right) if side.items]
+            bound = min(ends) if not (left.ended or right.ended) else None
+            yield compared(left.up_to(bound), right.up_to(bound))
+
+
+def compared(expected: Sequence[Expected], heads: Sequence[ObjectHead]) -> Stretch:
+    """Two inventories in the order of their keys, item by item."""
+    if len(expected) == len(heads) and all(map(eq, map(_key_of, expected), map(_key_of, heads))):
+        # As it mostly is: not even a turn of our own loop for each.
+        return Stretch(list(zip(expected, heads, strict=True)), (), ())
+    present: list[tuple[Expected, ObjectHead]] = []
+    missing: list[Expected] = []
+    strays: list[ObjectHead] = []
+    at, end = 0, len(heads)
+    for item in expected:
+        key = item.key
+        while at < end and heads[at].key < key:
+            strays.append(heads[at])
+            at += 1
+        if at < end and heads[at].key == key:
+            present.append((item, heads[at]))
+            at += 1
         else:
-            yield Line(item, None)
-    while head is not None:
-        yield Line(None, head)
-        head = await anext(heads, None)
+            missing.append(item)
+    strays += heads[at:]
+    return Stretch(present, missing, strays)
 
 
-async def _heads(store: Store, threads: Threads) -> AsyncIterator[ObjectHead]:
+async def expected_objects(ledger: Ledger, *, sidecars: bool) -> AsyncGenerator[list[Expected], None]:
+    """Every object that the ledger knows, in the order of the keys, in batches; `sidecars` wants one for each medium."""
+    waiting: list[Expected] = []
+    cdrs = sorted(map(_of_cdrs, await ledger.cdr_files()), key=_key_of)
+    async for rows in ledger.object_rows():
+        for row in rows:
+            key = row.key
+            waiting.append(_new(Expected, (key, True, row)))
+            if sidecars or row.sidecar_sha256 is not None:
+                waiting.append(_new(Expected, (sidecar_key(key), False, row)))
+        if cdrs:
+            at = bisect_right(cdrs, max(waiting, key=_key_of).key, key=_key_of) if waiting else 0
+            waiting += cdrs[:at]
+            cdrs = cdrs[at:]
+        waiting.sort(key=_key_of)
+        if len(waiting) > _LOOK_AHEAD:
+            yield waiting[:-_LOOK_AHEAD]
+            waiting = waiting[-_LOOK_AHEAD:]
+    if waiting or cdrs:
+        yield waiting + cdrs
+
+
+def _of_cdrs(file: CdrFile) -> Expected:
+    """A day's CDRs as an expected object; noon is on that day in any time zone."""
+    noon = datetime(file.day.year, file.day.month, file.day.day, 12, tzinfo=UTC)
+    row = ObjectRow(
+        entry_id=0,
+        version=file.part,
+        key=file.key,
+        size_bytes=file.fixity.size_bytes,
+        sha256=file.fixity.sha256,
+        sidecar_sha256=None,
+        archived_ms=int(1000 * file.archived_at.timestamp()),
+        account_id=file.account_id,
+        recording_id="",
+        dated_s=int(noon.timestamp()),
+        is_current=1,
+    )
+    return Expected(file.key, True, row)
+
+
+async def _heads(store: Store, threads: Threads, group: asyncio.TaskGroup) -> AsyncGenerator[list[ObjectHead], None]:
+    """The store's heads; `group` has the next ones listed while these are compared."""
     listing = store.list()
-    while batch := await threads.run(_some, listing):
-        for head in batch:
-            yield head
+    following = group.create_task(threads.run(_some, listing))
+    while batch := await following:
+        following = group.create_task(threads.run(_some, listing))
+        yield batch
 
 
 def _some(listing: Iterator[ObjectHead]) -> list[ObjectHead]:

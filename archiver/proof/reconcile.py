@@ -340,8 +340,12 @@ class Reconciler:
         """Of the objects that no recording of their day names, those that nothing in the whole ledger names."""
         if not self._candidates:
             return
-        async for expected in expected_objects(self._ledger, sidecars=True):
-            self._candidates.pop(expected.key, None)
+        for key in await self._ledger.damaged_keys():
+            self._candidates.pop(key, None)
+            self._candidates.pop(sidecar_key(key), None)
+        async for batch in expected_objects(self._ledger, sidecars=True):
+            for expected in batch:
+                self._candidates.pop(expected.key, None)
         for key, (size_bytes, open_day) in sorted(self._candidates.items()):
             open_day.count(Class.ORPHAN, CallRecord.IN_NEITHER, size_bytes)
             self._note(open_day, "", key, Class.ORPHAN, CallRecord.IN_NEITHER, f"{size_bytes} bytes")

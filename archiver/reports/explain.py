@@ -10,7 +10,7 @@ from archiver.reports.run_report import stamp
 
 
 class ExplainedVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """An archived object; `in_store` says what the store shows of it just now."""
+    """An archived object; `in_store` says what the store shows of it now, `damaged_at` when it was found so."""
 
     version: int
     key: str
@@ -20,6 +20,7 @@ class ExplainedVersion(msgspec.Struct, frozen=True, kw_only=True):
     archived_at: str
     run_id: str
     in_store: str
+    damaged_at: str | None = None
 
 
 class ExplainedTry(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,6 +106,7 @@ def _version(version: Version, shown: str) -> ExplainedVersion:
         archived_at=stamp(version.archived_at),
         run_id=version.run_id,
         in_store=shown,
+        damaged_at=_stamp(version.damaged_at),
     )
 
 

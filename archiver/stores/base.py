@@ -6,8 +6,8 @@ Keys are relative (`archiver.keys.check_key`) and are checked on the way in and 
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from typing import Protocol
+from datetime import UTC, datetime
+from typing import NamedTuple, Protocol
 
 from archiver.errors import ArchiverError
 from archiver.recording import Fixity
@@ -58,14 +58,21 @@ class StoredObject:
     adopted: bool
 
 
-@dataclass(frozen=True, slots=True)
-class ObjectHead:
-    """What a store says of an object without reading it; `sha256` is None where the store keeps no digest."""
+class ObjectHead(NamedTuple):
+    """What a store says of an object without reading it; `sha256` is None where the store keeps no digest.
+
+    `modified_s` is when it was last changed, in seconds since 1970. Cheap to make, since listings make millions.
+    """
 
     key: str
     size_bytes: int
-    modified_at: datetime
+    modified_s: float
     sha256: bytes | None = None
+
+    @property
+    def modified_at(self) -> datetime:
+        """When it was last changed."""
+        return datetime.fromtimestamp(self.modified_s, UTC)
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +123,14 @@ class Store(Protocol):
 
     def open(self, key: str) -> Iterator[bytes]:
         """The object's bytes in chunks of up to 1 MiB.
+
+        Raises:
+            ObjectNotFound, StoreUnavailable, StoreDenied.
+        """
+        ...
+
+    def fixity(self, key: str) -> Fixity:
+        """Size and SHA-256 of the object, read to its end.
 
         Raises:
             ObjectNotFound, StoreUnavailable, StoreDenied.

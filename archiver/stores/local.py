@@ -1,17 +1,19 @@
 """The store on a local or mounted file system."""
 
+import hashlib
 import stat
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from contextlib import contextmanager
 from pathlib import Path
 
 from archiver.errors import ArchiverError, ObjectNotFound, StoreDenied
 from archiver.keys import check_key
+from archiver.recording import Fixity
 from archiver.stores.archive_folder import ArchiveFolder
 from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
 from archiver.stores.disk import READ_FLAGS, Disk, close_quietly, kind_of, read_all, spoken, spoken_but_absent
 from archiver.stores.publishing import Placement
-from archiver.stores.walk import File, Stranger, walk
+from archiver.stores.walk import Batch, Stranger, walk
 
 
 class LocalStore:
@@ -72,7 +74,7 @@ class LocalStore:
             return None
         if not stat.S_ISREG(found.st_mode):
             raise StoreDenied(f"{path}: {kind_of(found.st_mode)} stands where an object belongs: move it away")
-        return ObjectHead(key, found.st_size, datetime.fromtimestamp(found.st_mtime, UTC))
+        return ObjectHead(key, found.st_size, found.st_mtime)
 
     def open(self, key: str) -> Iterator[bytes]:
         """See `Store.open`; the key is looked up at once, the bytes are read as they are asked for."""
@@ -80,11 +82,21 @@ class LocalStore:
             raise ObjectNotFound(f"no object {key}")
         return self._read(key)
 
+    def fixity(self, key: str) -> Fixity:
+        """See `Store.fixity`."""
+        if self.head(key) is None:
+            raise ObjectNotFound(f"no object {key}")
+        digest, size_bytes = hashlib.sha256(), 0
+        with self._opened(key) as fd:
+            for data in read_all(self._disk, fd):
+                digest.update(data)
+                size_bytes += len(data)
+        return Fixity(size_bytes, digest.digest())
+
     def list(self, prefix: str = "") -> Iterator[ObjectHead]:
         """See `Store.list`."""
-        for found in self._walk(prefix):
-            if isinstance(found, File):
-                yield ObjectHead(found.key, found.size_bytes, datetime.fromtimestamp(found.modified_s, UTC))
+        for batch in self._walk(prefix):
+            yield from [found for found in batch if isinstance(found, ObjectHead)]
 
     def strangers(self) -> Iterator[Stranger]:
         """What lies in the archive and is no object: symlinks, devices, names that are no keys.
@@ -92,9 +104,8 @@ class LocalStore:
         Raises:
             StoreUnavailable, StoreDenied: when the walk can't be completed.
         """
-        for found in self._walk(""):
-            if isinstance(found, Stranger):
-                yield found
+        for batch in self._walk(""):
+            yield from [found for found in batch if isinstance(found, Stranger)]
 
     def delete(self, key: str) -> None:
         """See `Store.delete`; the folder stays."""
@@ -118,11 +129,16 @@ class LocalStore:
         """See `Store.close`."""
         self.folder.close()
 
-    def _walk(self, prefix: str) -> Iterator[File | Stranger]:
+    def _walk(self, prefix: str) -> Iterator[Batch]:
         self._folders.check_root()
         return walk(self._disk, self._folders.root.fd, self.folder.path, prefix)
 
     def _read(self, key: str) -> Iterator[bytes]:
+        with self._opened(key) as fd:
+            yield from read_all(self._disk, fd)
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[int]:
         *segments, name = key.split("/")
         path = f"{self.folder.path}/{key}"
         try:
@@ -132,7 +148,7 @@ class LocalStore:
             raise ObjectNotFound(f"no object {key}") from None
         try:
             with spoken(path):
-                yield from read_all(self._disk, fd)
+                yield fd
         finally:
             close_quietly(self._disk, fd)
 

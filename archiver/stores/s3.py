@@ -1,5 +1,6 @@
 """The store on S3 and what speaks like it: one bucket, whole objects, never overwritten, locked with the write."""
 
+import hashlib
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -7,6 +8,7 @@ from datetime import UTC, datetime
 
 from archiver.errors import ArchiverError, ObjectNotFound, StoreDenied
 from archiver.keys import check_key
+from archiver.recording import Fixity
 from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
 from archiver.stores.s3_access import Attributes
 from archiver.stores.s3_connection import Refused, S3Connection
@@ -123,6 +125,14 @@ class S3Store:
         except Refused:
             raise ObjectNotFound(f"no object {key}") from None
         return self.connection.body(answer, key)
+
+    def fixity(self, key: str) -> Fixity:
+        """See `Store.fixity`."""
+        digest, size_bytes = hashlib.sha256(), 0
+        for chunk in self.open(key):
+            digest.update(chunk)
+            size_bytes += len(chunk)
+        return Fixity(size_bytes, digest.digest())
 
     def list(self, prefix: str = "") -> Iterator[ObjectHead]:
         """See `Store.list`; a thousand heads to a request."""

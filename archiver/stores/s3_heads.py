@@ -4,7 +4,7 @@ import base64
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 from archiver.errors import InvalidKey, StoreDenied
@@ -112,9 +112,9 @@ def listed(connection: S3Connection, prefix: str) -> Iterator[ObjectHead]:
         params["ContinuationToken"] = page["NextContinuationToken"]
 
 
-def _at(found: Mapping[str, Any]) -> datetime:
+def _at(found: Mapping[str, Any]) -> float:
     at: datetime = found["LastModified"]
-    return at.astimezone(UTC)
+    return at.timestamp()
 
 
 def _is_key(key: str) -> bool:

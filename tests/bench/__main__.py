@@ -22,6 +22,7 @@ from .peer_figures import peers
 from .peers import PEERS
 from .s3_figures import s3, s3boto3, s3memory
 from .targets import Targets
+from .verify_figures import verify
 
 FIGURES: dict[str, Callable[[Bench], None]] = {
     "check": check,
@@ -35,6 +36,7 @@ FIGURES: dict[str, Callable[[Bench], None]] = {
     "s3memory": s3memory,
     "latency": latency,
     "limit": limit,
+    "verify": verify,
 }
 
 
@@ -59,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
         help="for limit: requests at once, and again each second",
     )
     add("--seconds", type=float, default=180.0, help="for limit: how long the bucket lets the recordings take")
+    add("--entries", type=int, nargs="+", default=[20_000, 200_000], help="for verify: sizes for presence and size")
     add("--scale", type=float, default=1.0, help="shrinks the number of recordings, for a quick look")
     add("--page-size", type=int, default=1000, help="rows a page")
     add("--with-digest", action="store_true", help="metadata with an MD5; the vendor's page has none")
