@@ -19,6 +19,11 @@ _SEGMENT = r"[A-Za-z0-9_=][A-Za-z0-9._=-]{0,199}"
 _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*\Z")
 _MAX_KEY_BYTES = 1024
 
+AUDIT_PREFIX = ".archiver/audit/"
+MANIFESTS_PREFIX = ".archiver/manifests/"
+EVIDENCE_PREFIXES = (AUDIT_PREFIX, MANIFESTS_PREFIX)
+"""Where evidence lies; nothing else under `.archiver` is ever an object."""
+
 _TEMPLATE_DATE = re.compile(r"\{start:([^{}]*)\}")
 _TEMPLATE_DIRECTIVES = re.compile(r"(%[YmdHjVG]|[A-Za-z0-9_=/-])+\Z")
 _TEMPLATE_ENDING = "/{recording_id}.{extension}"
@@ -43,6 +48,18 @@ def check_key(key: str) -> str:
     if len(key) > _MAX_KEY_BYTES or not _KEY.match(key):
         raise InvalidKey(f"not a valid object key: {key[:200]!a}")
     return key
+
+
+def check_object_key(key: str) -> str:
+    """Likewise for whatever a store may hold: a relative key, or evidence under one of `EVIDENCE_PREFIXES`.
+
+    Raises:
+        InvalidKey: for anything else.
+    """
+    prefix = next((prefix for prefix in EVIDENCE_PREFIXES if key.startswith(prefix)), "")
+    if prefix and len(key) <= _MAX_KEY_BYTES and _KEY.match(key, len(prefix)):
+        return key
+    return check_key(key)
 
 
 def sidecar_key(media_key: str) -> str:

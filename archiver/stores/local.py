@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from archiver.errors import ObjectNotFound, StoreDenied
-from archiver.keys import check_key
+from archiver.keys import check_key, check_object_key
 from archiver.stores.archive_folder import ArchiveFolder
 from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
 from archiver.stores.disk import READ_FLAGS, Disk, close_quietly, kind_of, read_all, spoken, spoken_but_absent
@@ -41,7 +41,7 @@ class LocalStore:
         """See `Store.put`; all bytes are staged and synced before the first key appears."""
         placements = []
         for new in objects:
-            *segments, name = check_key(new.key).split("/")
+            *segments, name = check_object_key(new.key).split("/")
             placements.append(Placement(tuple(segments), name, new.media))
         adopted = self.folder.publisher.publish(placements)
         return [
@@ -51,7 +51,7 @@ class LocalStore:
 
     def head(self, key: str) -> ObjectHead | None:
         """See `Store.head`; a folder is no object, whereas a symlink or a device there can't be told."""
-        *segments, name = check_key(key).split("/")
+        *segments, name = check_object_key(key).split("/")
         path = f"{self.folder.path}/{key}"
         try:
             with self._folders.use(segments, create=False) as folder, spoken_but_absent(path):

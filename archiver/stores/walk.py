@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from archiver.errors import InvalidKey
-from archiver.keys import check_key
+from archiver.keys import EVIDENCE_PREFIXES, check_object_key
 from archiver.stores.disk import FOLDER_FLAGS, Disk, close_quietly, kind_of, spoken, spoken_but_absent
 from archiver.stores.temporaries import OWN_FOLDER
 
@@ -46,7 +46,7 @@ def _folder(disk: Disk, fd: int, path: str, above: str, prefix: str) -> Iterator
     del entries
     for name in names:
         key = above + name
-        if key == f"{OWN_FOLDER}/":
+        if key == f"{OWN_FOLDER}/" and not prefix.startswith(EVIDENCE_PREFIXES):
             continue
         if name.endswith("/"):
             if key.startswith(prefix) or prefix.startswith(key):
@@ -57,7 +57,7 @@ def _folder(disk: Disk, fd: int, path: str, above: str, prefix: str) -> Iterator
 
 def _below(disk: Disk, parent_fd: int, path: str, key: str, prefix: str) -> Iterator[File | Stranger]:
     name = key[:-1].rpartition("/")[2]
-    if not _is_valid(key[:-1]):
+    if not _is_valid(key[:-1]) and not any(evidence.startswith(key) for evidence in EVIDENCE_PREFIXES):
         yield Stranger(_shown(key), "a folder whose name is no part of a key")
         return
     try:
@@ -88,7 +88,7 @@ def _name(disk: Disk, fd: int, path: str, key: str) -> Iterator[File | Stranger]
 
 def _is_valid(key: str) -> bool:
     try:
-        check_key(key)
+        check_object_key(key)
     except InvalidKey:
         return False
     return True
