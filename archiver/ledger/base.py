@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from archiver.ledger.values_sealing import Sealed, TrailMark, TrailMarkName, Unsealed
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
 
@@ -237,6 +238,22 @@ class Ledger(Protocol):
         """Everything known of a recording, once for each account that has one of this id."""
         ...
 
+    async def unsealed(self, limit: int) -> Sequence[Unsealed]:
+        """Up to `limit` archived objects that no manifest names yet, those archived first first; not what is expired."""
+        ...
+
+    async def seal(self, sealed: Sequence[Sealed]) -> None:
+        """Note which parts of manifests name these objects, in one transaction."""
+        ...
+
+    async def trail_mark(self, name: TrailMarkName) -> TrailMark | None:
+        """How far the audit trail has come; None when nobody noted it."""
+        ...
+
+    async def raise_trail_mark(self, name: TrailMarkName, mark: TrailMark) -> None:
+        """Note it, unless a later record is noted already."""
+        ...
+
     async def close(self) -> None:
         """Flush, checkpoint, and give the file back."""
         ...
@@ -262,7 +279,7 @@ class ArchivedEntry:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An archived object of a recording, and the run that archived it."""
+    """An archived object of a recording, the run that archived it, and the part of its day's manifest that names it."""
 
     version: int
     key: str
@@ -270,6 +287,7 @@ class Version:
     sidecar_sha256: bytes | None
     archived_at: datetime
     run_id: str
+    manifest_part: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -74,6 +74,7 @@ def _version(row: RowMapping, names: dict[int, str]) -> Version:
         sidecar_sha256=row["sidecar_sha256"],
         archived_at=from_milliseconds(row["archived_ms"]),
         run_id=names.get(row["archived_run_no"], ""),
+        manifest_part=row["manifest_part"],
     )
 
 

@@ -62,7 +62,8 @@ class Scope:
 class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     """How many recordings were looked at and their bytes (all of them read in *full*), and what does not agree.
 
-    `complete` is false when it was stopped before its end: what it did not come to is not in it.
+    `complete` is false when it was stopped before its end: what it did not come to is not in it. `not_recorded` says why
+    the audit trail could not take it, if so.
     """
 
     level: Level
@@ -71,6 +72,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     objects: int
     bytes: int
     findings: list[Finding]
+    not_recorded: str | None = None
 
 
 async def verify(

@@ -75,13 +75,9 @@ class TrailFile:
     def _lock(self, fd: int, how: int) -> None:
         end_s = time.monotonic() + self._patience_s
         while True:
-            try:
-                with spoken(self.path):
-                    with suppress(BlockingIOError):
-                        fcntl.flock(fd, how | fcntl.LOCK_NB)
-                        return
-            except StoreUnavailable:
-                raise
+            with spoken(self.path), suppress(BlockingIOError):
+                fcntl.flock(fd, how | fcntl.LOCK_NB)
+                return
             if time.monotonic() > end_s:
                 raise StoreUnavailable(f"{self.path}: another process has held the audit trail for too long")
             time.sleep(_PAUSE_S)
