@@ -196,6 +196,17 @@ def test_a_torn_end_that_takes_a_known_record_along_is_never_healed_away(tmp_pat
             assert not checked(path_of(tmp_path).read_bytes(), later).whole
 
 
+def test_a_last_record_that_was_edited_is_still_found_after_others_were_added(tmp_path: Path) -> None:
+    with trail(tmp_path) as file:
+        mark = added(file, 1, 2)
+        whole = path_of(tmp_path).read_bytes()
+        path_of(tmp_path).write_bytes(whole.replace(b"06/2.mp3", b"06/3.mp3"))
+        head = added(file, 4, mark=mark)
+        later = added(file, 5, mark=head)
+        found = checked(path_of(tmp_path).read_bytes(), later)
+        assert [(each.kind, each.found[:8]) for each in found.findings] == [(Kind.AUDIT_EDITED, "line 2: ")]
+
+
 def test_a_trail_that_is_gone_is_found_also_after_it_was_begun_anew(tmp_path: Path) -> None:
     with trail(tmp_path) as file:
         mark = added(file, 1, 2)
@@ -284,18 +295,23 @@ def start(root: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, __file__, str(root)], stdout=subprocess.PIPE, text=True)
 
 
+def begun_and_killed(program: Path, root: Path, *, after_s: float) -> str:
+    """Start a program, kill it so long after its first line; the lines that followed it."""
+    process = subprocess.Popen([sys.executable, str(program), str(root)], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline()
+    time.sleep(after_s)
+    process.send_signal(signal.SIGKILL)
+    return process.communicate()[0]
+
+
 async def test_a_kill_at_any_moment_leaves_a_whole_trail_with_everything_that_was_promised(tmp_path: Path) -> None:
     seed = random.SystemRandom().randrange(2**32)
     sys.stderr.write(f"seed {seed}\n")
     chance = random.Random(seed)
     promised = 0
     for _ in range(4):
-        process = start(tmp_path)
-        assert process.stdout is not None
-        assert process.stdout.readline()
-        time.sleep(chance.uniform(0, 0.1))
-        process.send_signal(signal.SIGKILL)
-        said, _ = process.communicate()
+        said = begun_and_killed(Path(__file__), tmp_path, after_s=chance.uniform(0, 0.1))
         promised += 2 * (1 + len(said.splitlines()))
         found = await state_of(tmp_path)
         assert found.whole, found.findings

@@ -19,17 +19,17 @@ _ARCHIVED = entries.c.status == literal_column(f"'{Status.ARCHIVED.value}'")
 _SEAL = {
     Sealable.ENTRY: update(entries)
     .where(entries.c.entry_id == bindparam("of_entry"), entries.c.key == bindparam("of_key"))
-    .values(manifest_part=bindparam("part")),
+    .values(manifest_part=bindparam("in_part")),
     Sealable.FORMER: update(former_versions)
     .where(
         former_versions.c.entry_id == bindparam("of_entry"),
         former_versions.c.version == bindparam("of_version"),
         former_versions.c.key == bindparam("of_key"),
     )
-    .values(manifest_part=bindparam("part")),
+    .values(manifest_part=bindparam("in_part")),
     Sealable.CDRS: update(cdr_files)
     .where(cdr_files.c.key == bindparam("of_key"))
-    .values(manifest_part=bindparam("part")),
+    .values(manifest_part=bindparam("in_part")),
 }
 
 
@@ -46,7 +46,7 @@ def seal(connection: Connection, sealed: Sequence[Sealed]) -> None:
                 "of_entry": each.unsealed.entry_id,
                 "of_version": each.unsealed.version,
                 "of_key": plain(each.unsealed.key),
-                "part": each.part,
+                "in_part": each.part,
             }
             for each in sealed
             if each.unsealed.where is where

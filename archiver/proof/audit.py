@@ -157,7 +157,7 @@ def add_records(
 
     A torn end that a dead process left is cut off first, and a record says so; that it was torn and not taken away is
     certain only while every record up to the mark is there. Where one is not, the torn bytes stay as a line of their own,
-    and the numbers go on behind the mark's, so that a check finds the place for ever after.
+    and what follows is bound to the mark's record, so that a check finds the place for ever after.
 
     Raises:
         StoreDenied, StoreFull, StoreUnavailable: none of them counts; a torn end may be left.
@@ -173,8 +173,9 @@ def add_records(
             healed = [Draft(What.RECOVERED, TRAIL_KEY, "torn_end_cut", Details(dropped_bytes=len(torn)))]
         elif torn:
             opened.add(b"\n")
-            previous = digest_of(torn + b"\n")
-        seq = max(seq, mark.seq if mark is not None else 0)
+        if mark is not None and mark.seq >= seq:
+            # The same, unless somebody changed or cut the end: then what follows it never fits.
+            seq, previous = mark.seq, mark.sha256
         added: list[bytes] = []
         for draft in (*healed, *drafts):
             seq += 1
