@@ -2,9 +2,11 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,10 @@ from s3_kinds import CREDENTIALS, admin, bucket, prefixed
 from s3_proxy import Fault, proxied, refuse
 from test_s3_end_to_end import use
 
+from archiver.proof.audit import Draft, What, add_records
 from archiver.simulator import Corpus, Simulator, SimulatorThread
+from archiver.stores.archive_folder import ArchiveFolder
+from archiver.stores.trail_file import TrailFile
 
 ROWS = 8
 
@@ -42,10 +47,18 @@ def named(it: Rig) -> list[str]:
     return sorted(line.split(b"  ")[1].decode() for data in manifests(it).values() for line in data.splitlines())
 
 
-@pytest.fixture(name="it")
-def archive(tmp_path: Path) -> Rig:
-    with rig(tmp_path / "work", recordings(ROWS)) as it:
+@pytest.fixture(name="made", scope="module")
+def archive(tmp_path_factory: pytest.TempPathFactory) -> Rig:
+    with rig(tmp_path_factory.mktemp("made") / "work", recordings(ROWS)) as it:
         assert it.run().code == 0
+    return it
+
+
+@pytest.fixture(name="it")
+def copy(made: Rig, tmp_path: Path) -> Rig:
+    """A copy of one archive, which no test needs to make anew."""
+    it = Rig(tmp_path / "work", made.pbx, base_url=made.base_url)
+    shutil.copytree(made.root, it.root)
     return it
 
 
@@ -138,11 +151,6 @@ def cut(it: Rig) -> str:
     return "audit_cut"
 
 
-def emptied(it: Rig) -> str:
-    trail(it).write_bytes(b"")
-    return "audit_cut"
-
-
 def gone(it: Rig) -> str:
     trail(it).unlink()
     return "audit_cut"
@@ -154,19 +162,17 @@ def a_line_taken_out(it: Rig) -> str:
     return "audit_cut"
 
 
-@pytest.mark.parametrize("damage", [edited, cut, emptied, gone, a_line_taken_out])
+@pytest.mark.parametrize("damage", [edited, cut, gone, a_line_taken_out])
 def test_a_trail_that_was_cut_or_edited_is_found_for_ever_after(it: Rig, damage: Callable[[Rig], str]) -> None:
     kind = damage(it)
     said = it.command("audit", "check", "--json")
     assert (said.code, said.json["whole"]) == (7, False)
     assert [finding["kind"] for finding in said.json["findings"]] == [kind]
-    shown = it.command("audit", "check")
-    assert (shown.code, kind in shown.out, "NOT whole" in shown.out) == (7, True, True)
     found = it.command("verify", "--json", "--level", "presence", "--since", "2024-05-07", "--until", UNTIL)
     assert (found.code, [each["kind"] for each in found.json["findings"]]) == (7, [kind])
     # The verification has added its records, and the ledger a new mark.
-    again = it.command("verify", "--json")
-    assert (again.code, {each["kind"] for each in again.json["findings"]}) == (7, {kind})
+    shown = it.command("audit", "check")
+    assert (shown.code, kind in shown.out, "NOT whole" in shown.out) == (7, True, True)
 
 
 def test_an_addition_that_a_dead_process_left_torn_is_no_damage_and_is_cleared(it: Rig) -> None:
@@ -235,13 +241,17 @@ def test_where_nothing_was_ever_run_there_is_no_trail_and_no_damage(tmp_path: Pa
 
 def test_a_verification_that_the_trail_can_not_take_still_says_what_it_found(it: Rig) -> None:
     (it.root / key(recordings(1)[0])).unlink()
-    # Not even root can add a byte to a file beyond this size.
+    # Not even root can add to a file beyond this size.
+    folder = ArchiveFolder(it.root, durable=False, reserve_bytes=0)
+    many = [Draft(What.VERIFIED, result="whole")] * 8000
+    add_records(TrailFile(folder), many, who="me@here", at=datetime.now(UTC), mark=None)
+    folder.close()
     size = trail(it).stat().st_size
-    with trail(it).open("ab") as file:
-        file.truncate(size + (1 << 26))
+    assert size > 1 << 20
     said = it.command("verify", "--json", limits=[f"--fsize={size}"])
     assert (said.code, [each["kind"] for each in said.json["findings"]]) == (7, ["missing_object"])
     assert "larger than" in said.json["not_recorded"]
+    assert trail(it).stat().st_size == size
 
 
 def in_bucket(access: Any, prefix: str) -> list[str]:
