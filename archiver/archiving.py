@@ -27,6 +27,7 @@ from archiver.engine.base import Seat, Watcher
 from archiver.engine.here import Here
 from archiver.engine.pool import Pool
 from archiver.errors import LedgerError
+from archiver.evidence import Evidence
 from archiver.ledger.base import Ledger, Run
 from archiver.ledger.ledger import open_ledger
 from archiver.pbx.base import Access, Traffic
@@ -34,7 +35,8 @@ from archiver.pbx.session import PbxSession
 from archiver.pipeline.producer import Order
 from archiver.pipeline.run import Ended, Failure, run
 from archiver.pipeline.tally import Tally
-from archiver.pipeline.threads import seen_through
+from archiver.pipeline.threads import Threads, seen_through
+from archiver.proof.audit_drafts import run_began, run_ended
 from archiver.reports.run_report import RunReport, outcome, run_report
 from archiver.settings import Settings
 from archiver.stores.lock import ArchiveLock
@@ -94,6 +96,9 @@ async def run_archive(
         ledger = await open_ledger(settings.ledger_url())
         stack.push_async_callback(_close, ledger)
         wanted = await _wanted(settings, ledger, request, account_ids, started_at)
+        threads = await stack.enter_async_context(Threads(1, "evidence"))
+        evidence = Evidence(settings, destination, ledger, threads, run_id=run_id, now=now)
+        await evidence.recorder.add([run_began(_whole(wanted), account_ids)])
         the_run = await ledger.begin_run(run_id, started_at=started_at)
         share = Share(settings, reach, the_run, account_ids, request.retry_missing)
         source = partitions(settings, wanted, started_at)
@@ -106,9 +111,11 @@ async def run_archive(
             ended = await work(share, here, destination, ledger, now=now)
             tally, traffic = here.tally, here.traffic
         took_s = asyncio.get_running_loop().time() - begun_s
-        return await _finished(
+        ended = await evidence.seal_after(ended)
+        result = await _finished(
             share, ledger, ended, tally, traffic, period=_whole(wanted), took_s=took_s, ended_at=now()
         )
+        return await _witnessed(evidence, result)
 
 
 async def _wanted(
@@ -148,6 +155,18 @@ async def _finished(
     except LedgerError as error:
         ended = replace(ended, error=ended.error or Failure.of(error))
     return RunResult(report(ended=ended), tally, ended, traffic.pages)
+
+
+async def _witnessed(evidence: Evidence, result: RunResult) -> RunResult:
+    """Tell the audit trail how the run ended; a trail that can't take it is the run's error."""
+    ended = result.ended
+    reason = ended.error.code if ended.error is not None else None
+    error = await evidence.witness([run_ended(result.report.outcome, result.tally, reason=reason)])
+    if error is None:
+        return result
+    failed = replace(ended, error=ended.error or Failure.of(error))
+    report = msgspec.structs.replace(result.report, outcome=outcome(result.tally, failed), error=str(failed.error))
+    return replace(result, report=report, ended=failed)
 
 
 async def work(

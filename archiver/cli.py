@@ -17,6 +17,7 @@ import stamina.instrumentation
 import structlog
 
 from archiver import __version__, asked, words
+from archiver.cli_audit import audit
 from archiver.engine.loop import run_tuned
 from archiver.errors import ArchiverError, ExitCode, SettingsError
 from archiver.logs import Redaction, configure, to_stream
@@ -41,6 +42,14 @@ class Context:
         found = load(self.settings_file)
         self.redaction.hide([found.pbx.password.get_secret_value()])
         return found
+
+    def told(
+        self, work: Callable[[asyncio.Event], Coroutine[Any, Any, T]], words: Callable[[T], str], as_json: bool
+    ) -> T:
+        """What a coroutine comes to, said on stdout, for commands that live in modules of their own."""
+        report = _loop(self, work)
+        _say(report, words, as_json)
+        return report
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -202,7 +211,8 @@ def verify(
     _say(report, words.verify_words, as_json)
     if context.stop_signal:
         _leave(ExitCode(128 + context.stop_signal[0]))
-    _leave(ExitCode.DAMAGE if len(report.findings) > report.repaired else ExitCode.DONE)
+    unmended = len(report.findings) > report.repaired
+    _leave(ExitCode.DAMAGE if unmended else ExitCode.DESTINATION if report.not_recorded else ExitCode.DONE)
 
 
 @cli.command()
@@ -237,6 +247,9 @@ def reconcile(
     if csv_file is not None:
         asked.write_result_file("--csv", csv_file, as_csv(result.report.days))
     _leave(result.exit_code(signal=next(iter(context.stop_signal), None)))
+
+
+cli.add_command(audit)
 
 
 @cli.command()

@@ -5,9 +5,11 @@ import os
 import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
+
+import msgspec
 
 from archiver.assembly import (
     RunRequest,
@@ -21,6 +23,8 @@ from archiver.assembly import (
 )
 from archiver.destination import Destination, open_destination
 from archiver.errors import SettingsError, StoreError
+from archiver.evidence import Evidence
+from archiver.keys import sidecar_key
 from archiver.ledger.base import Ledger, Version
 from archiver.ledger.ledger import open_ledger
 from archiver.pbx.session import PbxSession
@@ -28,6 +32,7 @@ from archiver.pipeline.threads import Threads
 from archiver.proof.sampling import SampleTurn
 from archiver.proof.verify import Level, Scope, Verified, VerifyReport, verify
 from archiver.reports.explain import ExplainReport, explained
+from archiver.reports.explained_proof import proof_of
 from archiver.reports.plan import Planner, PlanReport, Rates
 from archiver.reports.status import StatusReport, empty_account, status_report
 from archiver.settings import Settings
@@ -92,6 +97,8 @@ async def run_verify(
 ) -> VerifyReport:
     """`archiver verify`: compare ledger, sidecars and stored objects, both ways. Runs beside a run, and changes nothing.
 
+    The audit trail and the manifests are looked at as well, and the trail says what was found.
+
     Raises:
         ArchiverError: the comparison itself is not possible.
     """
@@ -103,7 +110,7 @@ async def run_verify(
         stack.push_async_callback(ledger.close)
         busy = await asyncio.to_thread(held_by, destination.folder) is not None
         busy_at = now() if busy else None
-        found = await examined(settings, request, destination, ledger, stop=stop, busy_at=busy_at)
+        found = await examined(settings, request, destination, ledger, stop=stop, busy_at=busy_at, now=now)
         return found.report
 
 
@@ -115,6 +122,7 @@ async def examined(
     *,
     stop: asyncio.Event,
     busy_at: datetime | None,
+    now: Callable[[], datetime],
 ) -> Verified:
     """A verification of an open archive; `busy_at` is the time now while a run is active, else None.
 
@@ -130,12 +138,16 @@ async def examined(
         share=turn.share,
         sidecars=settings.archive.sidecar,
     )
-    stale = [] if busy_at or request.period else await asyncio.to_thread(folder.temporaries.leftovers)
     async with Threads(reading_threads(settings, destination), "verify") as threads:
+        evidence = Evidence(settings, destination, ledger, threads, now=now)
+        # Before this verification's own records.
+        of_evidence = await evidence.findings(scope, stopped=stop.is_set)
+        stale = [] if busy_at or request.period else await asyncio.to_thread(folder.temporaries.leftovers)
         found = await verify(ledger, destination.store, threads, scope, stop=stop, stale=stale, busy_at=busy_at)
-    if found.report.complete:
-        await asyncio.to_thread(turn.done)
-    return found
+        report = msgspec.structs.replace(found.report, findings=[*of_evidence, *found.report.findings])
+        if report.complete:
+            await asyncio.to_thread(turn.done)
+        return replace(found, report=await evidence.note(report, scope))
 
 
 async def run_explain(settings: Settings, recording_id: str) -> ExplainReport:
@@ -152,10 +164,13 @@ async def run_explain(settings: Settings, recording_id: str) -> ExplainReport:
         ledger = await open_ledger(settings.ledger_url(), create=False)
         stack.push_async_callback(ledger.close)
         threads = await stack.enter_async_context(Threads(1, "explain"))
-        found = [
-            explained(known, [await threads.run(_shown, destination.store, version) for version in known.versions])
-            for known in await ledger.histories(recording_id)
-        ]
+        evidence = Evidence(settings, destination, ledger, threads)
+        found = []
+        for known in await ledger.histories(recording_id):
+            shown = [await threads.run(_shown, destination.store, version) for version in known.versions]
+            keys = {key for each in known.versions for key in (each.key, sidecar_key(each.key))}
+            proven = proof_of(known, await evidence.records_of(keys), settings.archive.zone)
+            found.append(explained(known, shown, proven))
     if not found:
         raise SettingsError(f"no recording {recording_id[:128]!a} was ever listed in this archive's accounts")
     return ExplainReport(recording_id=recording_id, found=found)

@@ -20,6 +20,11 @@ _KEY = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*\Z")
 _ONE_SEGMENT = re.compile(rf"{_SEGMENT}\Z")
 MAX_KEY_BYTES = 1024
 
+AUDIT_PREFIX = ".archiver/audit/"
+MANIFESTS_PREFIX = ".archiver/manifests/"
+EVIDENCE_PREFIXES = (AUDIT_PREFIX, MANIFESTS_PREFIX)
+"""Where evidence lies; nothing else under `.archiver` is ever an object."""
+
 _TEMPLATE_DATE = re.compile(r"\{start:([^{}]*)\}")
 _TEMPLATE_DIRECTIVES = re.compile(r"(%[YmdHjVG]|[A-Za-z0-9_=/-])+\Z")
 _TEMPLATE_ENDING = "/{recording_id}.{extension}"
@@ -49,6 +54,18 @@ def check_key(key: str) -> str:
 def is_segment(name: str) -> bool:
     """Whether a name may stand in a key, as a folder or at its end."""
     return _ONE_SEGMENT.match(name) is not None
+
+
+def check_object_key(key: str) -> str:
+    """Likewise for whatever a store may hold: a relative key, or evidence under one of `EVIDENCE_PREFIXES`.
+
+    Raises:
+        InvalidKey: for anything else.
+    """
+    prefix = next((prefix for prefix in EVIDENCE_PREFIXES if key.startswith(prefix)), "")
+    if prefix and len(key) <= MAX_KEY_BYTES and _KEY.match(key, len(prefix)):
+        return key
+    return check_key(key)
 
 
 def sidecar_key(media_key: str) -> str:

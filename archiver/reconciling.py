@@ -22,14 +22,16 @@ from archiver.destination import Destination, accept_compliance, open_destinatio
 from archiver.engine.base import Watcher
 from archiver.engine.here import Here
 from archiver.errors import ExitCode, LedgerError, SettingsError
+from archiver.evidence import Evidence
 from archiver.ledger.base import Ledger, Outcome, Run
 from archiver.ledger.ledger import open_ledger
 from archiver.pbx.base import Traffic
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.run import Ended, Failure
 from archiver.pipeline.tally import Tally
-from archiver.pipeline.threads import seen_through
+from archiver.pipeline.threads import Threads, seen_through
 from archiver.pipeline.tools import Bench
+from archiver.proof.audit_drafts import reconciled
 from archiver.proof.cdr_files import Tools
 from archiver.proof.completeness import ReconcileReport, something_left, sums
 from archiver.proof.reconcile import Job, Reconciler
@@ -107,7 +109,14 @@ async def run_reconcile(
         begun_s = asyncio.get_running_loop().time()
         ended = await reconciler.reconcile()
         took_s = asyncio.get_running_loop().time() - begun_s
-        return await _finished(job, reconciler, ledger, ended, pbx.traffic, took_s=took_s, ended_at=now())
+        threads = await stack.enter_async_context(Threads(1, "evidence"))
+        evidence = Evidence(settings, destination, ledger, threads, run_id=run_id, now=now)
+        ended = await evidence.seal_after(ended)
+        result = await _finished(job, reconciler, ledger, ended, pbx.traffic, took_s=took_s, ended_at=now())
+        error = await evidence.witness([reconciled(result.report)])
+        return (
+            result if error is None else replace(result, ended=replace(ended, error=ended.error or Failure.of(error)))
+        )
 
 
 def _period(request: ReconcileRequest, now: datetime) -> Window:

@@ -48,15 +48,19 @@ class Recording:
     @property
     def dated_at(self) -> datetime:
         """The instant the recording is filed under: start, else saved, else the month its id begins with, else 1970."""
-        found = self.start_at or self.saved_at
-        if found is not None:
-            return found
-        month = self.recording_id[:6]
-        if self.recording_id[6:7] == "-" and month.isascii() and month.isdigit() and "01" <= month[4:] <= "12":
-            year = int(month[:4])
-            if 1990 <= year <= 2200:  # noqa: PLR2004 - any call recorder's lifetime
-                return datetime(year, int(month[4:]), 1, tzinfo=UTC)
-        return datetime(1970, 1, 1, tzinfo=UTC)
+        return filed_at(self.recording_id, self.start_at or self.saved_at)
+
+
+def filed_at(recording_id: str, called_at: datetime | None) -> datetime:
+    """The instant a recording is filed under: when the call was, where that is known, else the month its id begins with."""
+    if called_at is not None:
+        return called_at
+    month = recording_id[:6]
+    if recording_id[6:7] == "-" and month.isascii() and month.isdigit() and "01" <= month[4:] <= "12":
+        year = int(month[:4])
+        if 1990 <= year <= 2200:  # noqa: PLR2004 - any call recorder's lifetime
+            return datetime(year, int(month[4:]), 1, tzinfo=UTC)
+    return datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)

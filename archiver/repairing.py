@@ -13,12 +13,15 @@ from archiver.destination import Destination, accept_compliance, open_destinatio
 from archiver.engine.base import Watcher
 from archiver.engine.here import Here
 from archiver.errors import LedgerError
+from archiver.evidence import Evidence
 from archiver.inspection import VerifyRequest, examined, reading_threads
 from archiver.ledger.base import Outcome, Run
 from archiver.ledger.base_repair import RepairLedger
 from archiver.ledger.ledger import open_ledger
 from archiver.pbx.session import PbxSession
+from archiver.pipeline.run import Ended
 from archiver.pipeline.threads import Threads, seen_through
+from archiver.proof import audit_drafts
 from archiver.proof.findings import findings_of
 from archiver.proof.repair import Bounds, Mending, deepened, left_alone, mend_all, told
 from archiver.proof.repairs import Action, repairs_of
@@ -55,7 +58,7 @@ async def run_repair(
         run_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         lock = ArchiveLock(destination.folder, run_id=run_id, started_at=started_at)
         stack.callback(lock.close)
-        found = await _found(settings, request, destination, ledger, stop=stop)
+        found = await _found(settings, request, destination, ledger, stop=stop, now=now)
         repairs = repairs_of(found.report.findings, found.entries)
         if stop.is_set() or all(repair.action is Action.LEAVE for repair in repairs):
             return _report(found, left_alone(repairs, "not done: interrupted" if stop.is_set() else ""))
@@ -68,6 +71,21 @@ async def run_repair(
         bounds = Bounds(limits_for(settings).fetching, settings.pbx.page_size, settings.transfer.grace_s)
         mending = await mend_all(repairs, bench, ledger, the_run, bounds, stop=stop, give_up=destination.give_up)
         report = _report(found, mending, run_id)
+        evidence = Evidence(
+            settings,
+            destination,
+            ledger,
+            await stack.enter_async_context(Threads(1, "evidence")),
+            run_id=run_id,
+            now=now,
+        )
+        sealed = await evidence.seal_after(Ended(mending.error, stop.is_set()))
+        error = await evidence.witness(list(audit_drafts.repairs(report)))
+        report = msgspec.structs.replace(
+            report,
+            error=report.error or (str(sealed.error) if sealed.error else None),
+            not_recorded=str(error) if error else report.not_recorded,
+        )
         try:
             await _end(ledger, the_run, report, stopped=stop.is_set(), at=now())
         except LedgerError as error:
@@ -77,10 +95,16 @@ async def run_repair(
 
 
 async def _found(
-    settings: Settings, request: VerifyRequest, destination: Destination, ledger: RepairLedger, *, stop: asyncio.Event
+    settings: Settings,
+    request: VerifyRequest,
+    destination: Destination,
+    ledger: RepairLedger,
+    *,
+    stop: asyncio.Event,
+    now: Callable[[], datetime],
 ) -> Verified:
     """What a verification finds; where it read nothing, each recording that something is wrong with is read whole."""
-    found = await examined(settings, request, destination, ledger, stop=stop, busy_at=None)
+    found = await examined(settings, request, destination, ledger, stop=stop, busy_at=None, now=now)
     if request.level is Level.FULL or not found.entries or stop.is_set():
         return found
     async with Threads(reading_threads(settings, destination), "look") as threads:

@@ -65,6 +65,8 @@ def verify_words(report: "VerifyReport") -> str:
     """What a verification has found."""
     share = "" if report.sample_percent >= 100 else f" (a share of {report.sample_percent:g} %)"  # noqa: PLR2004
     lines = [f"  looked at   {report.objects:>10,} recordings, {size(report.bytes)}{share}"]
+    if report.not_recorded:
+        lines.append(f"  NOT in the audit trail: {report.not_recorded}")
     if not report.complete:
         lines.append("  stopped before its end: what it did not come to is not counted here")
     if not report.findings and not report.complete:
@@ -106,6 +108,14 @@ def _told(found: "Explained") -> Iterator[str]:
         yield f"                   archived at {version.archived_at} by run {version.run_id}"
         if version.damaged_at:
             yield f"                   found damaged at {version.damaged_at}, replaced by the next version, and left there"
+        yield f"                   named by {version.manifest or 'no manifest yet'}"
+    for record in found.audit:
+        said = f", expected {record.expected}, found {record.found}" if record.found else ""
+        yield f"  {record.what:<16} {record.at} {record.result}: {record.key}{said}"
+    if found.verifications:
+        last = found.verifications[-1]
+        times = f"{found.verifications_total} time{'s'[: found.verifications_total > 1]}"
+        yield f"  verified         {times}, last at {last.at} ({last.level})"
     if found.flags:
         yield f"  flags            {', '.join(found.flags)}"
     if found.quarantined_sha256:

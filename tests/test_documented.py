@@ -2,6 +2,7 @@
 
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -11,6 +12,8 @@ import archiver
 from archiver.cli import cli
 from archiver.errors import ExitCode
 from archiver.pipeline import worker
+from archiver.proof.audit import What
+from archiver.proof.findings import Kind
 from archiver.recording import Status
 from archiver.reports.doctor import FIRST
 
@@ -29,12 +32,26 @@ def options(command: click.Command) -> set[str]:
     }
 
 
-OPTIONS = sorted(options(cli).union(*(options(command) for command in cli.commands.values())))
+def below(group: click.Group) -> Iterator[click.Command]:
+    for command in group.commands.values():
+        yield command
+        if isinstance(command, click.Group):
+            yield from below(command)
+
+
+OPTIONS = sorted(options(cli).union(*(options(command) for command in below(cli))))
 
 
 @pytest.mark.parametrize("command", sorted(cli.commands))
 def test_every_command_has_its_row_in_the_readme(command: str) -> None:
     assert re.search(rf"^\| `{command}[ `]", README, re.MULTILINE)
+
+
+def test_every_command_of_a_group_has_its_row_in_the_readme() -> None:
+    for name, command in cli.commands.items():
+        if isinstance(command, click.Group):
+            for inner in command.commands:
+                assert re.search(rf"^\| `{name} {inner}[ `]", README, re.MULTILINE), inner
 
 
 @pytest.mark.parametrize("option", OPTIONS)
@@ -67,6 +84,16 @@ def test_the_order_of_the_doctors_codes_is_that_of_the_page() -> None:
     page = DOCS["exit-codes.md"]
     section = page[page.index("## `doctor`") :]
     assert [int(code) for code in re.findall(r"^\d\. \*\*(\d+)\*\*", section, re.MULTILINE)] == list(FIRST)
+
+
+@pytest.mark.parametrize("kind", list(Kind))
+def test_every_kind_of_finding_is_explained(kind: Kind) -> None:
+    assert re.search(rf"^\| .*`{kind.value}`.* \| \S", README, re.MULTILINE)
+
+
+@pytest.mark.parametrize("what", list(What))
+def test_every_kind_of_audit_record_is_explained(what: What) -> None:
+    assert re.search(rf"^\| .*`{what.value}`.* \| \S", DOCS["evidence.md"], re.MULTILINE)
 
 
 @pytest.mark.parametrize("status", list(Status))

@@ -12,7 +12,7 @@ HOUSE = Path(__file__).parent.parent / "archiver"
 # What a module may import of the house. The first prefix that fits decides; a name stands for itself and what is in it.
 WORDS = {"check", "errors", "recording", "keys", "window", "sidecar"}
 PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base"}
-PROMISES |= {"ledger.base", "ledger.base_repair", "ledger.values_reconcile"}
+PROMISES |= {"ledger.base", "ledger.base_repair", "ledger.values_reconcile", "ledger.values_sealing"}
 WORK = {"pipeline", "proof", "reports"}
 BELOW_ASSEMBLY = WORDS | WORK | {"pbx", "stores", "ledger"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -36,31 +36,24 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": WORDS | {"bandwidth", "setting_checks", "setting_problems"},
     "destination": WORDS | {"stores", "settings"},
     "assembly": BELOW_ASSEMBLY | {"engine", "settings", "bandwidth", "destination"},
-    "archiving": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination"},
-    "reconciling": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination"},
-    "inspection": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
-    "repairing": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "inspection"},
+    "evidence": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
+    "archiving": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "evidence"},
+    "reconciling": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "evidence"},
+    "inspection": BELOW_ASSEMBLY | {"settings", "assembly", "destination", "evidence"},
+    "repairing": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "evidence", "inspection"},
     "examination": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
     "demo": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "archiving", "inspection", "simulator"},
     "logs": set(),
     "progress": WORDS | WORK | {"words"},
     "words": WORDS | WORK | {"demo"},
+    "proof_words": WORDS | WORK | {"words", "evidence"},
+    "cli_audit": WORDS | WORK | {"evidence", "proof_words"},
     "reconcile_words": WORDS | WORK | {"words"},
     "asked": {"errors", "window"},
     "cli": WORDS
     | WORK
-    | {
-        "",
-        "asked",
-        "engine.loop",
-        "assembly",
-        "archiving",
-        "inspection",
-        "demo",
-        "examination",
-        "reconciling",
-        "repairing",
-    }
+    | {"", "asked", "cli_audit", "engine.loop", "assembly"}
+    | {"archiving", "inspection", "demo", "examination", "reconciling", "repairing"}
     | {"logs", "progress", "settings", "simulator", "words", "reconcile_words"},
     "__main__": {"cli"},
     "simulator": {"simulator"},
@@ -76,7 +69,8 @@ DRIVERS: dict[str, set[str]] = {
     "boto3": {"stores.s3"},
     "botocore": {"stores.s3"},
     "click": {"cli"},
-    "msgspec": {"pbx.payloads", "proof", "reports", "archiving", "reconciling", "repairing", "cli"},
+    "msgspec": {"pbx.payloads", "proof", "reports"}
+    | {"archiving", "evidence", "inspection", "reconciling", "repairing", "cli"},
     "mutagen": {"pipeline.audio"},
     "pydantic": {"settings", "setting_checks"},
     "pydantic_settings": {"settings"},
@@ -89,7 +83,7 @@ DRIVERS: dict[str, set[str]] = {
     "yarl": {"pbx.session"},
 }
 # Promises are read by everyone, so they bring no driver along.
-BARE = {"ledger.base", "ledger.values_reconcile", "stores.base", "pbx.base"}
+BARE = {"ledger.base", "ledger.values_reconcile", "ledger.values_sealing", "stores.base", "pbx.base"}
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base_manager"}
 
 

@@ -72,7 +72,12 @@ def test_a_backfill_lands_in_the_bucket_and_a_second_one_asks_for_nothing(server
         gets = it.pbx.stats.media_gets.total()
         again = it.command("run", "--since", "2024-05-06", "--until", "2024-05-08", "--json", env=CREDENTIALS)
         assert (again.code, again.json["already_archived"]) == (0, 12)
-        assert (it.pbx.stats.media_gets.total(), proxy.count("PUT")) == (gets, 0)
+        # The audit trail alone has grown (and what the store does under a condition was tried out for it).
+        written = {request.path for request in proxy.requests if request.method == "PUT"}
+        assert (it.pbx.stats.media_gets.total(), {path for path in written if "/.archiver/" not in path}) == (
+            gets,
+            set(),
+        )
 
 
 @every_server

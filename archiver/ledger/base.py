@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from archiver.ledger.columns import from_milliseconds, from_seconds_or_none, original
 from archiver.ledger.values_reconcile import CdrFile, Standing
+from archiver.ledger.values_sealing import Sealed, TrailMark, TrailMarkName, Unsealed
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
 
@@ -264,6 +265,22 @@ class Ledger(Protocol):
         """The archived CDRs, of an account and a day or of all, in the order of their keys."""
         ...
 
+    async def unsealed(self, limit: int) -> Sequence[Unsealed]:
+        """Up to `limit` archived objects that no manifest names yet, those archived first first; not what is expired."""
+        ...
+
+    async def seal(self, sealed: Sequence[Sealed]) -> None:
+        """Note which parts of manifests name these objects, in one transaction."""
+        ...
+
+    async def trail_mark(self, name: TrailMarkName) -> TrailMark | None:
+        """How far the audit trail has come; None when nobody noted it."""
+        ...
+
+    async def raise_trail_mark(self, name: TrailMarkName, mark: TrailMark) -> None:
+        """Note it, unless a later record is noted already."""
+        ...
+
     async def close(self) -> None:
         """Flush, checkpoint, and give the file back."""
         ...
@@ -324,7 +341,10 @@ class ObjectRow(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """An archived object of a recording, and the run that archived it; `damaged_at` when it was found so and replaced."""
+    """An archived object of a recording, and the run that archived it.
+
+    `damaged_at` when it was found so and replaced; `manifest_part` is the part of its day's manifest that names it.
+    """
 
     version: int
     key: str
@@ -333,6 +353,7 @@ class Version:
     archived_at: datetime
     run_id: str
     damaged_at: datetime | None = None
+    manifest_part: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -75,6 +75,7 @@ def _version(row: RowMapping, names: dict[int, str]) -> Version:
         archived_at=from_milliseconds(row["archived_ms"]),
         run_id=names.get(row["archived_run_no"], ""),
         damaged_at=None if row.get("damaged_ms") is None else from_milliseconds(row["damaged_ms"]),
+        manifest_part=row["manifest_part"],
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from archiver.errors import LedgerError
-from archiver.ledger import claims, coverage, history, pages, reading, reconciling, repairing, runs, schema
+from archiver.ledger import claims, coverage, history, pages, reading, reconciling, repairing, runs, schema, sealing
 from archiver.ledger.backend import Backend
 from archiver.ledger.base import (
     AccountSummary,
@@ -35,6 +35,7 @@ from archiver.ledger.entries import find_account
 from archiver.ledger.settling import Settled, settled_of, tries_of, write_settled
 from archiver.ledger.sqlite import SqliteBackend
 from archiver.ledger.values_reconcile import CdrFile, Standing
+from archiver.ledger.values_sealing import Sealed, TrailMark, TrailMarkName, Unsealed
 from archiver.ledger.writer import Writer
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
@@ -248,6 +249,22 @@ class SqlLedger:
         """See the promise."""
         noted = tries_of(run.run_no, entry.entry_id, tries)
         await self._writer.write(partial(repairing.note_tries, entry=entry, tries=noted))
+
+    async def unsealed(self, limit: int) -> Sequence[Unsealed]:
+        """See the promise."""
+        return await self._writer.read(partial(sealing.read_unsealed, limit=limit))
+
+    async def seal(self, sealed: Sequence[Sealed]) -> None:
+        """See the promise."""
+        await self._writer.write(partial(sealing.seal, sealed=sealed))
+
+    async def trail_mark(self, name: TrailMarkName) -> TrailMark | None:
+        """See the promise."""
+        return await self._writer.read(partial(sealing.read_mark, name=name))
+
+    async def raise_trail_mark(self, name: TrailMarkName, mark: TrailMark) -> None:
+        """See the promise."""
+        await self._writer.write(partial(sealing.raise_mark, name=name, mark=mark))
 
     async def close(self) -> None:
         """See the promise; raises what kept something accepted from being written. A second call does nothing."""

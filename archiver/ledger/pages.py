@@ -35,7 +35,7 @@ _TRY_AGAIN = (
         detail="",
     )
 )
-_OBJECT = ("key", "size_bytes", "sha256", "sidecar_sha256", "archived_ms", "archived_run_no")
+_OBJECT = ("key", "size_bytes", "sha256", "sidecar_sha256", "archived_ms", "archived_run_no", "manifest_part")
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,9 @@ class Kind(StrEnum):
     LEDGER = "ledger"
     UNREADABLE = "unreadable"
     STALE_TEMPORARY = "stale_temporary"
+    MANIFEST = "manifest"
+    AUDIT_EDITED = "audit_edited"
+    AUDIT_CUT = "audit_cut"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):

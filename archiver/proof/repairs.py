@@ -52,10 +52,14 @@ _GONE = frozenset({Kind.MISSING_OBJECT, Kind.RENAMED})
 _DAMAGED = frozenset({Kind.SIZE, Kind.DIGEST, Kind.SWAPPED, Kind.UNREADABLE})
 _FORMER = "an earlier version, and the source serves the later one only; it was left as it is"
 _UNDECIDED = "the ledger and the sidecar were both changed, and nobody can tell who is right"
+_WITNESS = "evidence is never written anew; docs/evidence.md says what it still proves"
 _OF_CDRS = "CDRs that are gone or damaged are archived again by `archiver reconcile` of their day"
 _LEFT = {
     Kind.FOREIGN_OBJECT: "no entry names it; it was not touched",
     Kind.STALE_TEMPORARY: "not touched; the next run clears it",
+    Kind.MANIFEST: _WITNESS,
+    Kind.AUDIT_EDITED: _WITNESS,
+    Kind.AUDIT_CUT: _WITNESS,
 }
 
 

@@ -68,9 +68,9 @@ class Scope:
 class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     """How many recordings were looked at and their bytes (all of them read in *full*), and what does not agree.
 
-    `complete` is false when it was stopped before its end: what it did not come to is not in it. With `--repair`
-    `repaired` counts the findings that are no more, `repair_run_id` names the run that did it, and `error` what ended it
-    early.
+    `complete` is false when it was stopped before its end: what it did not come to is not in it. `not_recorded` says why
+    the audit trail could not take it, if so. With `--repair` `repaired` counts the findings that are no more,
+    `repair_run_id` names the run that did it, and `error` what ended it early.
     """
 
     level: Level
@@ -79,6 +79,7 @@ class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
     objects: int
     bytes: int
     findings: list[Finding]
+    not_recorded: str | None = None
     repaired: int = 0
     repair_run_id: str | None = None
     error: str | None = None

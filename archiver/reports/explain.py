@@ -6,11 +6,15 @@ from datetime import datetime
 import msgspec
 
 from archiver.ledger.base import History, Version
+from archiver.reports.explained_proof import ExplainedRecord, ExplainedVerification, Proof
 from archiver.reports.run_report import stamp
 
 
 class ExplainedVersion(msgspec.Struct, frozen=True, kw_only=True):
-    """An archived object; `in_store` says what the store shows of it now, `damaged_at` when it was found so."""
+    """An archived object; `in_store` says what the store shows of it now, `damaged_at` when it was found so.
+
+    `manifest` is the part of its day's manifest that names it.
+    """
 
     version: int
     key: str
@@ -20,6 +24,7 @@ class ExplainedVersion(msgspec.Struct, frozen=True, kw_only=True):
     archived_at: str
     run_id: str
     in_store: str
+    manifest: str | None
     damaged_at: str | None = None
 
 
@@ -54,6 +59,9 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     next_attempt_at: str | None
     quarantined_sha256: str | None
     last_run_id: str
+    verifications: list[ExplainedVerification]
+    verifications_total: int
+    audit: list[ExplainedRecord]
 
 
 class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -63,8 +71,8 @@ class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
     found: list[Explained]
 
 
-def explained(known: History, in_store: Sequence[str]) -> Explained:
-    """What the ledger knows, and what the store shows of each version just now."""
+def explained(known: History, in_store: Sequence[str], proof: Proof) -> Explained:
+    """What the ledger knows, what the store shows of each version just now, and what the audit trail says."""
     return Explained(
         account_id=known.account_id,
         recording_id=known.recording_id,
@@ -75,7 +83,10 @@ def explained(known: History, in_store: Sequence[str]) -> Explained:
         duration_ms=known.duration_ms,
         expected_bytes=known.length_bytes,
         expected_md5=_hex(known.digest_md5),
-        versions=[_version(version, shown) for version, shown in zip(known.versions, in_store, strict=True)],
+        versions=[
+            _version(version, shown, manifest)
+            for version, shown, manifest in zip(known.versions, in_store, proof.manifests, strict=True)
+        ],
         attempts=known.tries_count,
         failed_attempts=[
             ExplainedTry(
@@ -93,10 +104,13 @@ def explained(known: History, in_store: Sequence[str]) -> Explained:
         next_attempt_at=_stamp(known.next_attempt_at),
         quarantined_sha256=_hex(known.quarantined_sha256),
         last_run_id=known.last_run_id,
+        verifications=proof.verifications,
+        verifications_total=proof.verifications_total,
+        audit=proof.records,
     )
 
 
-def _version(version: Version, shown: str) -> ExplainedVersion:
+def _version(version: Version, shown: str, manifest: str | None) -> ExplainedVersion:
     return ExplainedVersion(
         version=version.version,
         key=version.key,
@@ -107,6 +121,7 @@ def _version(version: Version, shown: str) -> ExplainedVersion:
         run_id=version.run_id,
         in_store=shown,
         damaged_at=_stamp(version.damaged_at),
+        manifest=manifest,
     )
 
 

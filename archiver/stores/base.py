@@ -1,7 +1,8 @@
 """The promise every store keeps; `tests/contracts/` holds each store to it.
 
 Calls block: the pipeline makes them in threads of its own pool, so a store must be safe to call from several threads.
-Keys are relative (`archiver.keys.check_key`) and are checked on the way in and on the way out.
+Keys are relative (`archiver.keys.check_object_key`) and are checked on the way in and on the way out. Evidence, under
+`.archiver/audit/` and `.archiver/manifests/`, is put, read and listed like anything else, and can't be deleted.
 """
 
 from collections.abc import Iterator, Sequence
@@ -138,7 +139,9 @@ class Store(Protocol):
         ...
 
     def list(self, prefix: str = "") -> Iterator[ObjectHead]:
-        """Heads of all objects whose key begins with `prefix`, in key order; never temporaries, never `.archiver`.
+        """Heads of all objects whose key begins with `prefix`, in key order; never temporaries.
+
+        Of what lies under `.archiver`, evidence is shown to those who ask for it by one of its prefixes, and nothing else.
 
         Raises:
             StoreUnavailable, StoreDenied: when the listing can't be completed.
@@ -149,6 +152,7 @@ class Store(Protocol):
         """Remove an object; one that is not there is no error.
 
         Raises:
+            InvalidKey: for evidence, too.
             StoreUnavailable, StoreDenied.
         """
         ...

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from archiver.errors import ArchiverError, ObjectNotFound, StoreDenied
-from archiver.keys import check_key
+from archiver.keys import check_key, check_object_key
 from archiver.recording import Fixity
 from archiver.stores.archive_folder import ArchiveFolder
 from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
@@ -62,7 +62,7 @@ class LocalStore:
 
     def head(self, key: str) -> ObjectHead | None:
         """See `Store.head`; a folder is no object, whereas a symlink or a device there can't be told."""
-        *segments, name = check_key(key).split("/")
+        *segments, name = check_object_key(key).split("/")
         path = f"{self.folder.path}/{key}"
         try:
             with self._folders.use(segments, create=False) as folder, spoken_but_absent(path):
@@ -156,7 +156,7 @@ class LocalStore:
 def _placements(objects: Sequence[NewObject]) -> list[Placement]:
     placements = []
     for new in objects:
-        *segments, name = check_key(new.key).split("/")
+        *segments, name = check_object_key(new.key).split("/")
         placements.append(Placement(tuple(segments), name, new.media))
     return placements
 

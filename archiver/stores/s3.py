@@ -7,7 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 from archiver.errors import ArchiverError, ObjectNotFound, StoreDenied
-from archiver.keys import check_key
+from archiver.keys import check_key, check_object_key
 from archiver.recording import Fixity
 from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
 from archiver.stores.s3_access import Attributes
@@ -92,7 +92,7 @@ class S3Store:
     def put(self, objects: Sequence[NewObject]) -> Sequence[StoredObject]:
         """See `Store.put`; each object goes on its own, in order, and the first is always read back with a head."""
         for new in objects:
-            check_key(new.key)
+            check_object_key(new.key)
         if objects and not self._found_out:
             self.find_out()
         return [self._writer.put(new, beside=place > 0) for place, new in enumerate(objects)]
@@ -109,7 +109,7 @@ class S3Store:
 
     def head(self, key: str) -> ObjectHead | None:
         """See `Store.head`; a 404 counts only while the bucket itself answers."""
-        found = look(self.connection, check_key(key))
+        found = look(self.connection, check_object_key(key))
         if found is not None:
             return object_head(key, found)
         try:
@@ -121,7 +121,7 @@ class S3Store:
     def open(self, key: str) -> Iterator[bytes]:
         """See `Store.open`; the object is asked for at once, its bytes come as they are read."""
         try:
-            answer = self.connection.call("get_object", check_key(key), seen=ABSENT, ChecksumMode="ENABLED")
+            answer = self.connection.call("get_object", check_object_key(key), seen=ABSENT, ChecksumMode="ENABLED")
         except Refused:
             raise ObjectNotFound(f"no object {key}") from None
         return self.connection.body(answer, key)

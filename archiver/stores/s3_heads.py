@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from archiver.errors import InvalidKey, StoreDenied
-from archiver.keys import check_key
+from archiver.keys import EVIDENCE_PREFIXES, check_object_key
 from archiver.stores.base import ObjectHead
 from archiver.stores.s3_body import Body
 from archiver.stores.s3_connection import Refused, S3Connection
@@ -86,12 +86,13 @@ def holds(found: Mapping[str, Any], body: Body) -> bool | None:
 
 
 def listed(connection: S3Connection, prefix: str) -> Iterator[ObjectHead]:
-    """Heads of the bucket's keys that begin with `prefix`, page by page; not our own ones, nor names that are no keys.
+    """Heads of the bucket's keys that begin with `prefix`, page by page; of our own ones evidence alone.
 
     Raises:
         StoreUnavailable, StoreDenied: a page could not be had, or the store lists in no order.
     """
-    if not _COULD_BE_A_KEY.match(prefix):
+    of_evidence = prefix.startswith(EVIDENCE_PREFIXES)
+    if not _COULD_BE_A_KEY.match(prefix, 1 if of_evidence else 0):
         return
     params: dict[str, Any] = {"Prefix": connection.access.path(prefix)}
     above = len(connection.access.path(""))
@@ -105,7 +106,7 @@ def listed(connection: S3Connection, prefix: str) -> Iterator[ObjectHead]:
                     f"s3://{connection.access.bucket} lists its keys in no order: use another kind of bucket"
                 )
             last = key
-            if not key.startswith(OWN_PREFIX) and _is_key(key):
+            if key.startswith(OWN_PREFIX) == of_evidence and _is_key(key):
                 yield ObjectHead(key, int(found["Size"]), _at(found))
         if not page.get("IsTruncated"):
             return
@@ -119,7 +120,7 @@ def _at(found: Mapping[str, Any]) -> float:
 
 def _is_key(key: str) -> bool:
     try:
-        check_key(key)
+        check_object_key(key)
     except InvalidKey:
         return False
     return True

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from archiver.errors import InvalidKey
-from archiver.keys import MAX_KEY_BYTES, check_key, is_segment
+from archiver.keys import EVIDENCE_PREFIXES, MAX_KEY_BYTES, check_object_key, is_segment
 from archiver.stores.base import ObjectHead
 from archiver.stores.disk import FOLDER_FLAGS, Disk, close_quietly, kind_of, spoken, spoken_but_absent, store_error
 from archiver.stores.temporaries import OWN_FOLDER
@@ -51,14 +51,16 @@ def _folder(disk: Disk, fd: int, path: str, above: str, prefix: str) -> Iterator
             yield _files(disk, fd, path, above, [each for each in files if (above + each).startswith(prefix)])
             files = []
         key = above + name
-        if name.endswith("/") and key != f"{OWN_FOLDER}/" and (key.startswith(prefix) or prefix.startswith(key)):
+        if key == f"{OWN_FOLDER}/" and not prefix.startswith(EVIDENCE_PREFIXES):
+            continue
+        if name.endswith("/") and (key.startswith(prefix) or prefix.startswith(key)):
             yield from _below(disk, fd, path, key, prefix)
     yield _files(disk, fd, path, above, [each for each in files if (above + each).startswith(prefix)])
 
 
 def _below(disk: Disk, parent_fd: int, path: str, key: str, prefix: str) -> Iterator[Batch]:
     name = key[:-1].rpartition("/")[2]
-    if not _is_valid(key[:-1]):
+    if not _is_valid(key[:-1]) and not any(evidence.startswith(key) for evidence in EVIDENCE_PREFIXES):
         yield [Stranger(_shown(key), "a folder whose name is no part of a key")]
         return
     try:
@@ -96,7 +98,7 @@ def _files(disk: Disk, fd: int, path: str, above: str, names: Sequence[str]) -> 
 
 def _is_valid(key: str) -> bool:
     try:
-        check_key(key)
+        check_object_key(key)
     except InvalidKey:
         return False
     return True

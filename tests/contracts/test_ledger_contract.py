@@ -24,6 +24,7 @@ from ledgers import (
 from archiver.errors import LedgerError
 from archiver.ledger.base import Attempt, Outcome, Run, Settlement, WindowProgress, WindowState
 from archiver.ledger.ledger import SqlLedger
+from archiver.ledger.values_sealing import Sealable, Sealed, TrailMark, TrailMarkName
 from archiver.recording import Fixity, Status
 from archiver.window import Window
 
@@ -565,3 +566,57 @@ async def test_a_reader_that_stops_early_holds_up_nobody(ledger: SqlLedger, run:
         break
     (task,) = await list_page(ledger, run, recording("more"))
     assert task.recording.recording_id == "more"
+
+
+# Evidence: what no manifest names yet, and how far the audit trail has come.
+
+
+async def test_what_was_archived_is_unsealed_until_a_manifest_names_it(ledger: SqlLedger, run: Run) -> None:
+    for task in await list_page(ledger, run, recording("a"), recording("b"), recording("c")):
+        if task.recording.recording_id != "c":
+            await ledger.settle(run, replace(archived(task), sidecar_sha256=SHA[::-1]))
+    first, second = await ledger.unsealed(10)
+    assert (first.recording_id, first.key, first.sha256, first.sidecar_sha256) == ("a", "a.v1.mp3", SHA, SHA[::-1])
+    assert (first.account_id, first.called_at, first.where) == (ACCOUNT, NOON, Sealable.ENTRY)
+    assert [each.recording_id for each in await ledger.unsealed(1)] == ["a"]
+    await ledger.seal([Sealed(first, 3)])
+    assert list(await ledger.unsealed(10)) == [second]
+    (known,) = await ledger.histories("a")
+    assert [version.manifest_part for version in known.versions] == [3]
+
+
+async def test_a_version_that_was_replaced_takes_its_manifest_along(ledger: SqlLedger, run: Run) -> None:
+    for task in await list_page(ledger, run, recording("sealed"), recording("not")):
+        await ledger.settle(run, archived(task))
+    await ledger.seal([Sealed(each, 1) for each in await ledger.unsealed(10) if each.recording_id == "sealed"])
+    again = await next_run(ledger)
+    for task in await list_page(ledger, again, recording("sealed", length_bytes=5), recording("not", length_bytes=5)):
+        await ledger.settle(again, archived(task, size_bytes=5))
+    left = [(each.recording_id, each.version, each.where) for each in await ledger.unsealed(10)]
+    assert sorted(left) == [("not", 1, Sealable.FORMER), ("not", 2, Sealable.ENTRY), ("sealed", 2, Sealable.ENTRY)]
+    await ledger.seal([Sealed(each, 2) for each in await ledger.unsealed(10)])
+    assert list(await ledger.unsealed(10)) == []
+    (known,) = await ledger.histories("sealed")
+    assert [(version.version, version.manifest_part) for version in known.versions] == [(1, 1), (2, 2)]
+
+
+async def test_an_object_that_was_replaced_meanwhile_is_not_sealed_by_mistake(ledger: SqlLedger, run: Run) -> None:
+    for task in await list_page(ledger, run, recording("a")):
+        await ledger.settle(run, archived(task))
+    (before,) = await ledger.unsealed(10)
+    again = await next_run(ledger)
+    for task in await list_page(ledger, again, recording("a", length_bytes=5)):
+        await ledger.settle(again, archived(task, size_bytes=5))
+    await ledger.seal([Sealed(before, 1)])
+    assert sorted(each.version for each in await ledger.unsealed(10)) == [1, 2]
+
+
+async def test_a_trails_mark_is_kept_and_only_raised(kind: LedgerKind, ledger: SqlLedger, tmp_path: Path) -> None:
+    assert await ledger.trail_mark(TrailMarkName.HEAD) is None
+    await ledger.raise_trail_mark(TrailMarkName.HEAD, TrailMark(7, "aa"))
+    await ledger.raise_trail_mark(TrailMarkName.HEAD, TrailMark(6, "bb"))
+    await ledger.raise_trail_mark(TrailMarkName.PUT, TrailMark(3, "cc"))
+    other = await kind.open(tmp_path)
+    assert await other.trail_mark(TrailMarkName.HEAD) == TrailMark(7, "aa")
+    assert await other.trail_mark(TrailMarkName.PUT) == TrailMark(3, "cc")
+    await other.close()

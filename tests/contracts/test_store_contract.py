@@ -239,8 +239,12 @@ def test_a_deleted_key_can_be_put_again(store: Store) -> None:
 BAD_KEYS = [
     "", "/", "/etc/x", "../x", "a/../b", "a/./b", ".", "..", "a//b", "a/", "/a", ".hidden", ".archiver/tmp/x", "-rf",
     "~/x", "a\0b", "a\nb", "a b", "a\\b", "..\\x", "%2e%2e/x", "é", "a\u0301", "\ud800", "x" * 201, "a/" * 600 + "b",
-    "=\r\nFAKE",
+    "=\r\nFAKE", ".archiver", ".archiver/", ".archiver/audit", ".archiver/audit/", ".archiver/manifests/", ".archiver/lock",
+    ".archiver/audit.jsonl", ".archiver/manifests/../lock", ".archiver/manifests/a/../../lock", ".archiver/audit//x",
+    ".archiver/ledger.sqlite3", ".archiver/auditx/y", ".archiver/audit/.hidden", ".archiver/manifests/a\nb",
+    ".archiver/audit/.archiver/x", ".ARCHIVER/audit/x", "acc/.archiver/audit/x", ".archiver/quarantine/acc/x",
 ]  # fmt: skip
+EVIDENCE = [".archiver/audit/000000000001-2.jsonl", ".archiver/manifests/acc/2022-05-06.sha256"]
 
 
 @pytest.mark.parametrize("key", BAD_KEYS)
@@ -254,6 +258,34 @@ def test_a_key_that_could_leave_the_archive_is_refused_everywhere(store: Store, 
     with pytest.raises(InvalidKey):
         store.delete(key)
     assert keys(store) == []
+
+
+@pytest.mark.parametrize("key", EVIDENCE)
+def test_evidence_is_an_object_that_only_those_see_who_ask_for_it(store: Store, key: str) -> None:
+    store.put([new(KEY, BODY), new(key, b"evidence")])
+    assert list(store.put([new(key, b"evidence")])) == [StoredObject(key, 8, adopted=True)]
+    with pytest.raises(ObjectDiffers):
+        store.put([new(key, b"otherwise")])
+    head = store.head(key)
+    assert head is not None
+    assert head.size_bytes == 8
+    assert content(store, key) == b"evidence"
+    assert keys(store) == [KEY]
+    folder = "/".join(key.split("/")[:2]) + "/"
+    assert keys(store, folder) == keys(store, key) == [key]
+    assert keys(store, ".archiver/") == keys(store, folder[:-1]) == keys(store, ".arch") == []
+    with pytest.raises(InvalidKey):
+        store.delete(key)
+    assert keys(store, folder) == [key]
+
+
+def test_pieces_of_evidence_are_listed_in_the_order_of_their_keys(store: Store) -> None:
+    names = ["a/2022-05-06.2.sha256", "a/2022-05-06.sha256", "b/2022-05-06.sha256", "a-b/1.sha256"]
+    every = [f".archiver/manifests/{name}" for name in names]
+    store.put([new(key, key.encode()) for key in [*every, ".archiver/audit/1-2.jsonl"]])
+    assert keys(store, ".archiver/manifests/") == sorted(every)
+    assert keys(store, ".archiver/manifests/a/2022-05-06.") == sorted(every[:2])
+    assert keys(store, ".archiver/manifests/../audit/") == keys(store, ".archiver/manifests/c") == []
 
 
 def test_a_bad_key_among_good_ones_stops_the_put_before_anything_is_written(store: Store) -> None:
