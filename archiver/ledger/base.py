@@ -90,8 +90,9 @@ class Settlement:
     """What became of a task in this run; `failures` are the failed tries that went before.
 
     ARCHIVED carries `key`, `fixity`, `archived_at`, and the digest of its sidecar where there is one; `adopted` when
-    nothing was downloaded or written because the same bytes already lay there. Other statuses carry `reason` and
-    `detail`, and `next_attempt_at` unless there is none. `flags` are stable short words such as `weak_framing`.
+    nothing was downloaded because the bytes were there already. Other statuses carry `reason` and `detail`, and
+    `next_attempt_at` unless there is none. `flags` are stable short words such as `weak_framing`; the `detail` of an
+    archived one is the sentence that belongs to its flags.
     """
 
     entry_id: int
