@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Protocol
 
+from archiver.ledger.values_rebuilding import Entering, StoredRecording
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
 
@@ -225,6 +226,18 @@ class Ledger(Protocol):
 
     async def last_run(self) -> Run | None:
         """The latest run, finished or not."""
+        ...
+
+    async def find_run(self, run_id: str) -> Run | None:
+        """The run of this id, None when the ledger has never heard of it."""
+        ...
+
+    async def enter(self, stored: Sequence[StoredRecording]) -> Sequence[Entering]:
+        """Enter archived objects as their sidecars describe them, in one transaction; what became of each, in their order.
+
+        They may come in any order and again: the newest version becomes the current one, those before it former ones.
+        A recording that was waiting is archived then. What the ledger knows is never changed by another object's word.
+        """
         ...
 
     def objects(self) -> AsyncIterator["ArchivedEntry"]:

@@ -144,6 +144,14 @@ def cdr_only_recording(cdr: Cdr, recording_id: str) -> Recording:
     )
 
 
+def recording_of(metadata: bytes, *, account_id: str, recording_id: str) -> Recording | None:
+    """The recording whose metadata these are, as a listing gives it; None when they are no recording's or another's."""
+    row = _decoded(_decode_recording, metadata, _RecordingRow)
+    if row is None or row.recording_id != recording_id:
+        return None
+    return _recording(row, account_id, metadata)
+
+
 def access_token(body: bytes) -> str | None:
     """The token of a login's answer, or None when there is none that could safely stand in a header."""
     found = _loads(body)
