@@ -36,6 +36,7 @@ from archiver.pipeline.run import Ended, Failure, Limits, run
 from archiver.pipeline.tally import Tally
 from archiver.pipeline.threads import seen_through
 from archiver.reports.run_report import RunReport, outcome, run_report
+from archiver.restoring import memory_for_run
 from archiver.settings import Settings
 from archiver.stores.lock import ArchiveLock
 from archiver.window import Window
@@ -91,10 +92,11 @@ async def run_archive(
         stack.callback(lock.close)
         accept_compliance(settings, accepted=request.compliance_accepted)
         await seen_through(destination.prepare)
-        ledger = await open_ledger(settings.ledger_url())
-        stack.push_async_callback(_close, ledger)
+        memory = await memory_for_run(settings, destination, stack, stop=stop, now=now)
+        ledger = memory.ledger
         wanted = await _wanted(settings, ledger, request, account_ids, started_at)
         the_run = await ledger.begin_run(run_id, started_at=started_at)
+        await memory.begun(the_run)
         share = Share(settings, reach, the_run, account_ids, request.retry_missing)
         source = partitions(settings, wanted, started_at)
         begun_s = asyncio.get_running_loop().time()
@@ -106,9 +108,12 @@ async def run_archive(
             ended = await work(share, here, destination, ledger, now=now)
             tally, traffic = here.tally, here.traffic
         took_s = asyncio.get_running_loop().time() - begun_s
-        return await _finished(
-            share, ledger, ended, tally, traffic, period=_whole(wanted), took_s=took_s, ended_at=now()
-        )
+        result = await _finished(
+            share, ledger, ended, tally, traffic, period=_whole(wanted), took_s=took_s, ended_at=now(),
+            notes=memory.notes,
+        )  # fmt: skip
+        await memory.ended(the_run)
+        return result
 
 
 async def _wanted(
@@ -131,6 +136,7 @@ async def _finished(
     period: Window | None,
     took_s: float,
     ended_at: datetime,
+    notes: Sequence[str],
 ) -> RunResult:
     """Report a run, to the ledger too; one that can't take the report any more is the run's error."""
     report = partial(
@@ -141,6 +147,7 @@ async def _finished(
         tally=tally,
         traffic=traffic,
         duration_s=took_s,
+        notes=notes,
     )
     try:
         encoded = msgspec.json.encode(report(ended=ended))

@@ -11,7 +11,7 @@ HOUSE = Path(__file__).parent.parent / "archiver"
 
 # What a module may import of the house. The first prefix that fits decides; a name stands for itself and what is in it.
 WORDS = {"check", "errors", "recording", "keys", "window", "sidecar"}
-PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "ledger.base"}
+PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "ledger.base", "ledger.values_rebuilding"}
 WORK = {"pipeline", "proof", "reports"}
 BELOW_ASSEMBLY = WORDS | WORK | {"pbx", "stores", "ledger"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -35,18 +35,21 @@ MAY_IMPORT: dict[str, set[str]] = {
     "settings": WORDS | {"bandwidth", "setting_checks", "setting_problems"},
     "destination": WORDS | {"stores", "settings"},
     "assembly": BELOW_ASSEMBLY | {"engine", "settings", "bandwidth", "destination"},
-    "archiving": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination"},
+    "restoring": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
+    "adopting": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "restoring"},
+    "archiving": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "restoring"},
     "inspection": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
     "examination": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
     "demo": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "archiving", "inspection", "simulator"},
     "logs": set(),
     "progress": WORDS | WORK | {"words"},
     "words": WORDS | WORK | {"demo"},
+    "rebuild_words": WORK | {"words"},
     "asked": {"errors", "window"},
     "cli": WORDS
     | WORK
     | {"", "asked", "engine.loop", "assembly", "archiving", "inspection", "demo", "examination"}
-    | {"logs", "progress", "settings", "simulator", "words"},
+    | {"logs", "progress", "settings", "simulator", "words", "restoring", "adopting", "rebuild_words"},
     "__main__": {"cli"},
     "simulator": {"simulator"},
     "": set(),
@@ -61,7 +64,7 @@ DRIVERS: dict[str, set[str]] = {
     "boto3": {"stores.s3"},
     "botocore": {"stores.s3"},
     "click": {"cli"},
-    "msgspec": {"pbx.payloads", "proof", "reports", "archiving", "cli"},
+    "msgspec": {"pbx.payloads", "proof", "reports", "archiving", "restoring", "adopting", "cli"},
     "mutagen": {"pipeline.audio"},
     "pydantic": {"settings", "setting_checks"},
     "pydantic_settings": {"settings"},
@@ -74,7 +77,7 @@ DRIVERS: dict[str, set[str]] = {
     "yarl": {"pbx.session"},
 }
 # Promises are read by everyone, so they bring no driver along.
-BARE = {"ledger.base", "stores.base", "pbx.base"}
+BARE = {"ledger.base", "ledger.values_rebuilding", "stores.base", "pbx.base"}
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base_manager"}
 
 

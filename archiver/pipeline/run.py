@@ -1,7 +1,7 @@
 """One run: a producer and workers under one TaskGroup, until done, stopped or failed."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Self
@@ -61,6 +61,7 @@ async def run(
     on_settled: Callable[[Task, Settlement], None],
     now: Callable[[], datetime],
     give_up: Callable[[], None] = lambda: None,
+    archive: Callable[[Task], Awaitable[Settlement | None]] | None = None,
 ) -> Ended:
     """Carry out an order. Every outcome is in the ledger, durable, on return, also after a stop or a fatal error.
 
@@ -68,15 +69,19 @@ async def run(
 
     After `stop` is set the listing ends, workers finish what they have for the grace period and are cancelled then; what
     they had stays pending, and nothing partial remains. `give_up` is called then, lest a thread wait on for a silent store.
+
+    `archive` brings a task to its settlement, or leaves it as it is with None; without it, recordings are downloaded.
     """
     feed = Feed(limits.queue_size)
     breaker = Breaker(bench.pbx, max(limits.workers, 3))
     producer = Producer(order, pbx=bench.pbx, ledger=ledger, feed=feed, tally=tally, breaker=breaker, now=now)
 
     async def work() -> None:
-        worker = Worker(bench)
+        bring = archive or Worker(bench).archive
         while (task := await feed.take()) is not None:
-            settlement = await worker.archive(task)
+            settlement = await bring(task)
+            if settlement is None:
+                continue
             await ledger.settle(order.run, settlement)
             tally.outcome(task, settlement)
             on_settled(task, settlement)
