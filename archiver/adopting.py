@@ -4,7 +4,6 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -61,7 +60,7 @@ async def run_adopt(
         account_ids = chosen_accounts(settings, request.account_ids)
         period = _period(settings, request, started_at)
         leave_out = await seen_through(lambda: _checked(settings, folder))
-        reach = replace(access(settings), requests_per_s=settings.transfer.requests_per_s)
+        reach = access(settings)
         run_id = f"{started_at:%Y%m%dT%H%M%SZ}-adopt-{secrets.token_hex(4)}"
         destination = open_destination(settings, durable=settings.archive.durable)
         stack.callback(destination.close)

@@ -17,8 +17,9 @@ from typing import Any
 
 import pytest
 from archive_rig import SINCE, UNTIL, Rig, key, recording, recordings, rig, until
-from in_process import NIGHTLY, PERIOD, archived, made
+from in_process import NIGHTLY, PERIOD, Silent, archived, made
 
+from archiver.archiving import run_archive
 from archiver.assembly import RunRequest
 from archiver.inspection import VerifyRequest, run_explain, run_verify
 from archiver.proof.verify import VerifyReport
@@ -383,3 +384,39 @@ def test_a_run_that_is_killed_while_it_brings_its_ledger_up_to_date_is_finished_
         running.signal(signal.SIGKILL)
         running.wait()
         assert_as_good_as_before(it)
+
+
+def test_a_rebuild_that_is_stopped_changes_nothing(tmp_path: Path) -> None:
+    with rig(tmp_path / "work", recordings(RECORDINGS)) as it:
+        assert ran(it).archived == RECORDINGS
+        cut_in_the_middle(ledger(it))
+        before = ledger(it).read_bytes()[4096:]
+        stop = asyncio.Event()
+        stop.set()
+        report = asyncio.run(run_rebuild(configured(it), RebuildRequest(), stop=stop))
+        assert (report.ledger, report.complete, report.set_aside) == ("unchanged", False, "")
+        assert ledger(it).read_bytes()[4096:] == before
+        assert [path.name for path in ledger(it).parent.glob("*rebuilding*")] == []
+        assert rebuilt(it).entered == RECORDINGS
+
+
+def test_a_run_that_is_stopped_while_its_ledger_is_brought_up_to_date_leaves_that_to_the_next(tmp_path: Path) -> None:
+    with rig(tmp_path / "work", recordings(RECORDINGS)) as it:
+        assert ran(it).archived == RECORDINGS
+        delete(ledger(it))
+        stop = asyncio.Event()
+        stop.set()
+        work = run_archive(configured(it), PERIOD, stop=stop, watcher=Silent(), now=lambda: THEN)
+        report = asyncio.run(work).report
+        assert (report.outcome, report.archived) == ("interrupted", 0)
+        assert assert_as_good_as_before(it).notes != []
+        assert ran(it).notes == []
+
+
+def test_a_run_with_a_damaged_ledger_says_what_to_do(tmp_path: Path) -> None:
+    with rig(tmp_path / "work", recordings(2)) as it:
+        assert ran(it).archived == 2
+        no_database(ledger(it))
+        said = it.run()
+        assert said.code == 5
+        assert "`archiver rebuild`" in said.err

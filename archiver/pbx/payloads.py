@@ -223,7 +223,7 @@ def _decoded(decode: Any, raw: bytes, shape: Any) -> Any:
     """A row in its shape; the tolerant way when the strict one fails; None when it is no object at all."""
     try:
         return decode(raw)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = _loads(raw)
     if not isinstance(found, dict):
         return None
@@ -340,7 +340,7 @@ def _cursor(raw: msgspec.Raw | msgspec.UnsetType) -> str | None:
         return None if text == b"null" else text.decode("ascii", "replace")
     try:
         return _decode_text(text) or None
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise BadAnswer("the listing's cursor can't be read") from None
 
 

@@ -170,7 +170,7 @@ def _compare(store: Store, said: StoredRecording, head: ObjectHead, read: Read, 
 def _said(data: bytes) -> _Said | None:
     try:
         return _decode(data)
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         pass
     except RecursionError:
         return None
