@@ -50,6 +50,13 @@ def test_a_pbx_that_limits(tmp_path: Path) -> None:
     assert paced[head.index("refused")] == "0"
 
 
+def test_a_rebuild(tmp_path: Path) -> None:
+    head, row = bench(tmp_path, "rebuild", "--scale", "0.0005")
+    cells = dict(zip(head, row, strict=True))
+    assert cells["sidecars"] == "100"
+    assert float(cells["sidecars/s"].replace(",", "")) > 0
+
+
 def test_peers(tmp_path: Path) -> None:
     try:
         find_nginx()
