@@ -38,6 +38,7 @@ from archiver.pipeline.tally import Tally
 from archiver.pipeline.threads import Threads, seen_through
 from archiver.proof.audit_drafts import run_began, run_ended
 from archiver.reports.run_report import RunReport, outcome, run_report
+from archiver.restoring import memory_for_run
 from archiver.settings import Settings
 from archiver.stores.lock import ArchiveLock
 from archiver.window import Window
@@ -93,13 +94,14 @@ async def run_archive(
         stack.callback(lock.close)
         accept_compliance(settings, accepted=request.compliance_accepted)
         await seen_through(destination.prepare)
-        ledger = await open_ledger(settings.ledger_url())
-        stack.push_async_callback(_close, ledger)
+        memory = await memory_for_run(settings, destination, stack, stop=stop, now=now)
+        ledger = memory.ledger
         wanted = await _wanted(settings, ledger, request, account_ids, started_at)
         threads = await stack.enter_async_context(Threads(1, "evidence"))
         evidence = Evidence(settings, destination, ledger, threads, run_id=run_id, now=now)
         await evidence.recorder.add([run_began(_whole(wanted), account_ids)])
         the_run = await ledger.begin_run(run_id, started_at=started_at)
+        await memory.begun(the_run)
         share = Share(settings, reach, the_run, account_ids, request.retry_missing)
         source = partitions(settings, wanted, started_at)
         begun_s = asyncio.get_running_loop().time()
@@ -113,8 +115,10 @@ async def run_archive(
         took_s = asyncio.get_running_loop().time() - begun_s
         ended = await evidence.seal_after(ended)
         result = await _finished(
-            share, ledger, ended, tally, traffic, period=_whole(wanted), took_s=took_s, ended_at=now()
-        )
+            share, ledger, ended, tally, traffic, period=_whole(wanted), took_s=took_s, ended_at=now(),
+            notes=memory.notes,
+        )  # fmt: skip
+        await memory.ended(the_run)
         return await _witnessed(evidence, result)
 
 
@@ -138,6 +142,7 @@ async def _finished(
     period: Window | None,
     took_s: float,
     ended_at: datetime,
+    notes: Sequence[str],
 ) -> RunResult:
     """Report a run, to the ledger too; one that can't take the report any more is the run's error."""
     report = partial(
@@ -148,6 +153,7 @@ async def _finished(
         tally=tally,
         traffic=traffic,
         duration_s=took_s,
+        notes=notes,
     )
     try:
         encoded = msgspec.json.encode(report(ended=ended))

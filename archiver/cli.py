@@ -265,6 +265,65 @@ def explain(context: Context, recording_id: str, as_json: bool) -> None:
 
 
 @cli.command()
+@click.option("--full", is_flag=True, help="Read the recordings too, to the last byte, and compare them.")
+@click.option(
+    "--adopt",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Take over what another tool saved in DIR, without downloading it.",
+)
+@_since
+@_until
+@_accounts
+@_json
+@click.pass_obj
+def rebuild(
+    context: Context,
+    full: bool,
+    folder: Path | None,
+    since: str | None,
+    until: str | None,
+    account_ids: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Make a new ledger from the archive alone, or bring an old one up to date; --adopt takes recordings over."""
+    from archiver import rebuild_words
+
+    if folder is not None:
+        if full:
+            raise click.UsageError("--full and --adopt exclude each other: what is adopted is read anyhow")
+        _adopt(context, folder, since, until, account_ids, as_json)
+    if since or until or account_ids:
+        raise click.UsageError("--since, --until and --account need --adopt: a rebuild takes in the whole archive")
+    from archiver.restoring import RebuildRequest, run_rebuild
+
+    settings = context.settings()
+    report = _loop(context, lambda stop: run_rebuild(settings, RebuildRequest(full), stop=stop))
+    _say(report, rebuild_words.rebuild_words, as_json)
+    if context.stop_signal:
+        _leave(ExitCode(128 + context.stop_signal[0]))
+    _leave(ExitCode.LEFT if report.problems_total else ExitCode.DONE)
+
+
+def _adopt(
+    context: Context, folder: Path, since: str | None, until: str | None, account_ids: tuple[str, ...], as_json: bool
+) -> NoReturn:
+    from archiver import rebuild_words
+    from archiver.adopting import run_adopt
+    from archiver.assembly import RunRequest
+
+    settings = context.settings()
+    request = asked.request(RunRequest, settings, since, until, account_ids)
+    with _progress(context) as progress:
+        report = _loop(context, lambda stop: run_adopt(settings, request, folder, stop=stop, watcher=progress))
+    _say(report, rebuild_words.adopt_words, as_json)
+    if context.stop_signal:
+        _leave(ExitCode(128 + context.stop_signal[0]))
+    _leave(ExitCode(report.exit_code))
+
+
+@cli.command()
 @click.option("--port", type=click.IntRange(0, 65535), default=9443, show_default=True, help="0 takes a free one.")
 @click.option("--tls", is_flag=True, help="HTTPS with a certificate made on the spot (needs the openssl program).")
 @click.option("--recordings", type=click.IntRange(0, 1_000_000), default=300, show_default=True)

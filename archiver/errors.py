@@ -30,7 +30,8 @@
     │   ├── StoreDenied          5  fatal      permission, read-only
     │   └── StoreFull            5  fatal
     ├── LedgerError              5  fatal      the ledger can't answer; unknown is not absent
-    │   └── LedgerTooNew         5  fatal      written by a newer program
+    │   ├── LedgerTooNew         5  fatal      written by a newer program
+    │   └── LedgerDamaged        5  fatal      the file is no sound ledger: rebuild it
     └── ArchiveInUse             6  fatal      another run holds the archive
 
 A retryable failure is tried again within the run; a permanent one ends work on that one recording; a fatal one stops
@@ -292,6 +293,12 @@ class LedgerTooNew(LedgerError):
     """The ledger was written by a newer program."""
 
     code = "ledger_too_new"
+
+
+class LedgerDamaged(LedgerError):
+    """What lies there is no sound ledger any more; `archiver rebuild` makes a new one."""
+
+    code = "ledger_damaged"
 
 
 class ArchiveInUse(ArchiverError):

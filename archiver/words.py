@@ -33,10 +33,17 @@ def run_words(report: "RunReport") -> str:
         f"  pending           {report.pending:>12,}",
         f"  missing at source {report.missing:>12,}",
         f"  quarantined       {report.quarantined:>12,}",
+        *([f"  flagged           {report.flagged:>12,}   archived, but not as long as said"] if report.flagged else []),
+        *(
+            [f"  changed at source {report.changed_at_source:>12,}   new versions beside the old"]
+            if report.changed_at_source
+            else []
+        ),
         f"  windows           {report.windows_complete:>12,} complete, {report.windows_incomplete} incomplete",
         f"  requests          {report.requests:>12,}   {report.retries} retries, {report.logins} sign-ins",
         f"  took              {report.duration_s:>12,.1f} s",
     ]
+    lines += [f"  {note}" for note in report.notes]
     if report.error:
         lines.append(f"Stopped: {report.error}")
     for problem in report.problems[:_SHOWN_PROBLEMS]:
@@ -117,7 +124,8 @@ def _told(found: "Explained") -> Iterator[str]:
         times = f"{found.verifications_total} time{'s'[: found.verifications_total > 1]}"
         yield f"  verified         {times}, last at {last.at} ({last.level})"
     if found.flags:
-        yield f"  flags            {', '.join(found.flags)}"
+        because = f": {found.detail}" if found.detail and not found.reason else ""
+        yield f"  flags            {', '.join(found.flags)}{because}"
     if found.quarantined_sha256:
         yield f"  quarantined      SHA-256 {found.quarantined_sha256}"
     if found.next_attempt_at:

@@ -127,6 +127,9 @@ class Received:
     def chunks(self) -> Iterator[bytes]:
         yield self.data
 
+    def part(self, offset_bytes: int, size_bytes: int) -> bytes:
+        return self.data[offset_bytes : offset_bytes + size_bytes]
+
     def discard(self) -> None:
         """Nothing to give back."""
 

@@ -70,6 +70,13 @@ def test_verify_against_sha256sum_and_by_presence_and_size(tmp_path: Path) -> No
     ]
 
 
+def test_a_rebuild(tmp_path: Path) -> None:
+    head, row = bench(tmp_path, "rebuild", "--scale", "0.0005")
+    cells = dict(zip(head, row, strict=True))
+    assert cells["sidecars"] == "100"
+    assert float(cells["sidecars/s"].replace(",", "")) > 0
+
+
 def test_peers(tmp_path: Path) -> None:
     try:
         find_nginx()

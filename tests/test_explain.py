@@ -1,8 +1,9 @@
 """`archiver explain`: the whole history of one recording."""
 
+from hashlib import sha256
 from pathlib import Path
 
-from archive_rig import SINCE, UNTIL, key, media, recordings, rig
+from archive_rig import SINCE, UNTIL, key, media, recording, recordings, rig
 
 from archiver.simulator import Fault, Status
 
@@ -27,6 +28,22 @@ def test_a_recordings_history_is_told_from_the_first_failed_try_to_the_object(tm
         assert shown.code == 0
         for word in ("archived", "server_error", version["sha256"], "present in the store"):
             assert word in shown.out
+
+
+def test_what_changed_at_the_source_is_kept_beside_the_old_and_told(tmp_path: Path) -> None:
+    old, new = recording(0), recording(0, duration_ms=4000)
+    with rig(tmp_path / "work", [old]) as it:
+        assert it.run().json["changed_at_source"] == 0
+        it.pbx.call(lambda: it.pbx.simulator.corpus.replace(new))
+        said = it.command("run", "--since", SINCE, "--until", UNTIL)
+        assert said.code == 0
+        assert "changed at source            1   new versions beside the old" in said.out
+        assert f"{old.recording_id}: changed_at_source: archived as version 2 beside the former" in said.out
+        shown = it.command("explain", old.recording_id).out
+        first, second = shown.index("version 1"), shown.index("version 2")
+        assert sha256(media(old)).hexdigest() in shown[first:second]
+        assert sha256(media(new)).hexdigest() in shown[second:]
+        assert shown.count("present in the store") == 2
 
 
 def test_what_is_gone_from_the_store_is_said(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ HOUSE = Path(__file__).parent.parent / "archiver"
 WORDS = {"check", "errors", "recording", "keys", "window", "sidecar"}
 PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base"}
 PROMISES |= {"ledger.base", "ledger.base_repair", "ledger.values_reconcile", "ledger.values_sealing"}
+PROMISES |= {"ledger.values_rebuilding"}
 WORK = {"pipeline", "proof", "reports"}
 BELOW_ASSEMBLY = WORDS | WORK | {"pbx", "stores", "ledger"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -37,7 +38,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "destination": WORDS | {"stores", "settings"},
     "assembly": BELOW_ASSEMBLY | {"engine", "settings", "bandwidth", "destination"},
     "evidence": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
-    "archiving": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "evidence"},
+    "restoring": BELOW_ASSEMBLY | {"settings", "assembly", "destination", "evidence"},
+    "adopting": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "evidence", "restoring"},
+    "archiving": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "evidence", "restoring"},
     "reconciling": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "evidence"},
     "inspection": BELOW_ASSEMBLY | {"settings", "assembly", "destination", "evidence"},
     "repairing": BELOW_ASSEMBLY | {"engine", "settings", "assembly", "destination", "evidence", "inspection"},
@@ -49,11 +52,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "proof_words": WORDS | WORK | {"words", "evidence"},
     "cli_audit": WORDS | WORK | {"evidence", "proof_words"},
     "reconcile_words": WORDS | WORK | {"words"},
+    "rebuild_words": WORK | {"words"},
     "asked": {"errors", "window"},
     "cli": WORDS
     | WORK
     | {"", "asked", "cli_audit", "engine.loop", "assembly"}
     | {"archiving", "inspection", "demo", "examination", "reconciling", "repairing"}
+    | {"restoring", "adopting", "rebuild_words"}
     | {"logs", "progress", "settings", "simulator", "words", "reconcile_words"},
     "__main__": {"cli"},
     "simulator": {"simulator"},
@@ -70,7 +75,7 @@ DRIVERS: dict[str, set[str]] = {
     "botocore": {"stores.s3"},
     "click": {"cli"},
     "msgspec": {"pbx.payloads", "proof", "reports"}
-    | {"archiving", "evidence", "inspection", "reconciling", "repairing", "cli"},
+    | {"archiving", "evidence", "inspection", "reconciling", "repairing", "restoring", "adopting", "cli"},
     "mutagen": {"pipeline.audio"},
     "pydantic": {"settings", "setting_checks"},
     "pydantic_settings": {"settings"},
@@ -83,7 +88,14 @@ DRIVERS: dict[str, set[str]] = {
     "yarl": {"pbx.session"},
 }
 # Promises are read by everyone, so they bring no driver along.
-BARE = {"ledger.base", "ledger.values_reconcile", "ledger.values_sealing", "stores.base", "pbx.base"}
+BARE = {
+    "ledger.base",
+    "ledger.values_reconcile",
+    "ledger.values_sealing",
+    "ledger.values_rebuilding",
+    "stores.base",
+    "pbx.base",
+}
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base_manager"}
 
 

@@ -401,3 +401,22 @@ def test_no_value_of_a_field_raises_anything_but_our_errors(value: Any) -> None:
         assert refused_or_read(listed(row(**{field: value})))
     for field in ("length", "digest", "content_type"):
         assert refused_or_read(listed(row(_attachments={"call.mp3": {field: value}})))
+
+
+@pytest.mark.parametrize("field", [b"_id", b"name", b"media_type", b"start", b"account_id"])
+def test_a_row_with_bytes_that_are_no_text_costs_no_page(field: bytes) -> None:
+    body = b'{"recordings":[{"_id":"a"},{"_id":"b","' + field + b'":"\xff"}]}'
+    found = payloads.recordings_page(body, account_id=ACCOUNT)
+    assert ([one.recording_id for one in found.rows], found.unreadable) == (["a"], 1)
+
+
+def test_a_cursor_that_is_no_text_is_a_bad_answer() -> None:
+    with pytest.raises(BadAnswer):
+        payloads.recordings_page(b'{"recordings":[],"next_start_key":"\xff"}', account_id=ACCOUNT)
+
+
+def test_metadata_of_another_recording_are_not_taken_for_this_one_s() -> None:
+    metadata = json.dumps(row()).encode()
+    assert payloads.recording_of(metadata, account_id=ACCOUNT, recording_id="202405-1") == read()
+    assert payloads.recording_of(metadata, account_id=ACCOUNT, recording_id="202405-2") is None
+    assert payloads.recording_of(b"[]", account_id=ACCOUNT, recording_id="202405-1") is None

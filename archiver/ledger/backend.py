@@ -51,6 +51,14 @@ class Backend(Protocol):
         """Begin a transaction; one that writes takes its lock now, so that it never fails halfway for want of it."""
         ...
 
+    def check(self, connection: Connection) -> None:
+        """Read everything and see whether it is sound.
+
+        Raises:
+            LedgerDamaged: it is not.
+        """
+        ...
+
     def explain(self, error: Exception) -> LedgerError:
         """The ledger's own error for one of the driver, SQLAlchemy or the operating system."""
         ...

@@ -12,6 +12,7 @@ from enum import StrEnum
 from typing import NamedTuple, Protocol
 
 from archiver.ledger.columns import from_milliseconds, from_seconds_or_none, original
+from archiver.ledger.values_rebuilding import Entering, StoredRecording
 from archiver.ledger.values_reconcile import CdrFile, Standing
 from archiver.ledger.values_sealing import Sealed, TrailMark, TrailMarkName, Unsealed
 from archiver.recording import Fixity, Recording, Status
@@ -93,8 +94,9 @@ class Settlement:
     """What became of a task in this run; `failures` are the failed tries that went before.
 
     ARCHIVED carries `key`, `fixity`, `archived_at`, and the digest of its sidecar where there is one; `adopted` when
-    nothing was downloaded or written because the same bytes already lay there. Other statuses carry `reason` and
-    `detail`, and `next_attempt_at` unless there is none. `flags` are stable short words such as `weak_framing`.
+    nothing was downloaded because the bytes were there already. Other statuses carry `reason` and `detail`, and
+    `next_attempt_at` unless there is none. `flags` are stable short words such as `weak_framing`; the `detail` of an
+    archived one is the sentence that belongs to its flags.
     """
 
     entry_id: int
@@ -227,6 +229,18 @@ class Ledger(Protocol):
 
     async def last_run(self) -> Run | None:
         """The latest run, finished or not."""
+        ...
+
+    async def find_run(self, run_id: str) -> Run | None:
+        """The run of this id, None when the ledger has never heard of it."""
+        ...
+
+    async def enter(self, stored: Sequence[StoredRecording]) -> Sequence[Entering]:
+        """Enter archived objects as their sidecars describe them, in one transaction; what became of each, in their order.
+
+        They may come in any order and again: the newest version becomes the current one, those before it former ones.
+        A recording that was waiting is archived then. What the ledger knows is never changed by another object's word.
+        """
         ...
 
     def objects(self) -> AsyncIterator["ArchivedEntry"]:

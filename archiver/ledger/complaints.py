@@ -4,9 +4,10 @@ import sqlite3
 
 from sqlalchemy.exc import SQLAlchemyError
 
-from archiver.errors import LedgerError
+from archiver.errors import LedgerDamaged, LedgerError
 
 _PRIMARY_CODE = 0xFF
+_DAMAGE = frozenset({sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_FORMAT})
 
 SENTENCES: dict[int, str] = {
     sqlite3.SQLITE_ERROR: "it refused a statement; the file may not be a ledger of this program",
@@ -19,7 +20,7 @@ SENTENCES: dict[int, str] = {
     sqlite3.SQLITE_READONLY: "the file or its file system is read-only",
     sqlite3.SQLITE_INTERRUPT: "a statement was interrupted",
     sqlite3.SQLITE_IOERR: "the disk failed to read or write; look at the system's log before anything else",
-    sqlite3.SQLITE_CORRUPT: "the file is damaged; restore it from a backup, or rebuild it from the archive",
+    sqlite3.SQLITE_CORRUPT: "the file is damaged; `archiver rebuild` makes a new one from the archive",
     sqlite3.SQLITE_NOTFOUND: "SQLite misses a function of the operating system",
     sqlite3.SQLITE_FULL: "the disk is full",
     sqlite3.SQLITE_CANTOPEN: "the file can't be opened; does its folder exist, and may this user write there?",
@@ -34,7 +35,7 @@ SENTENCES: dict[int, str] = {
     sqlite3.SQLITE_AUTH: "SQLite was told to forbid it",
     sqlite3.SQLITE_FORMAT: "the file has an unknown format",
     sqlite3.SQLITE_RANGE: "a statement named a value that is not there",
-    sqlite3.SQLITE_NOTADB: "the file is no SQLite database; it was left untouched",
+    sqlite3.SQLITE_NOTADB: "the file is no SQLite database; it was left untouched, and `archiver rebuild` makes a new one",
     sqlite3.SQLITE_NOTICE: "SQLite gave a notice where an answer was due",
     sqlite3.SQLITE_WARNING: "SQLite gave a warning where an answer was due",
 }
@@ -57,6 +58,8 @@ def explain(place: str, error: Exception) -> LedgerError:
         said = f"{getattr(found, 'sqlite_errorname', type(found).__name__)}: {found}"
     else:
         said = type(found).__name__
+    if isinstance(code, int) and code & _PRIMARY_CODE in _DAMAGE:
+        return LedgerDamaged(f"The ledger {place} can't be used: {sentence} ({said}).")
     if sentence is None:
         return LedgerError(f"The ledger {place} can't be used: {said}.")
     return LedgerError(f"The ledger {place} can't be used: {sentence} ({said}).")

@@ -12,7 +12,19 @@ from typing import Any
 from sqlalchemy import Connection, Row
 
 from archiver.errors import LedgerError
-from archiver.ledger import claims, coverage, history, pages, reading, reconciling, repairing, runs, schema, sealing
+from archiver.ledger import (
+    claims,
+    coverage,
+    history,
+    pages,
+    reading,
+    rebuilding,
+    reconciling,
+    repairing,
+    runs,
+    schema,
+    sealing,
+)
 from archiver.ledger.backend import Backend
 from archiver.ledger.base import (
     AccountSummary,
@@ -34,6 +46,7 @@ from archiver.ledger.columns import milliseconds, plain, seconds
 from archiver.ledger.entries import find_account
 from archiver.ledger.settling import Settled, settled_of, tries_of, write_settled
 from archiver.ledger.sqlite import SqliteBackend
+from archiver.ledger.values_rebuilding import Entering, StoredRecording
 from archiver.ledger.values_reconcile import CdrFile, Standing
 from archiver.ledger.values_sealing import Sealed, TrailMark, TrailMarkName, Unsealed
 from archiver.ledger.writer import Writer
@@ -166,6 +179,22 @@ class SqlLedger:
     async def last_run(self) -> Run | None:
         """See the promise."""
         return await self._writer.read(runs.last_run)
+
+    async def find_run(self, run_id: str) -> Run | None:
+        """See the promise."""
+        return await self._writer.read(partial(runs.find_run, run_id=run_id))
+
+    async def enter(self, stored: Sequence[StoredRecording]) -> Sequence[Entering]:
+        """See the promise."""
+        return await self._writer.write(partial(rebuilding.enter, stored=stored))
+
+    async def check(self) -> None:
+        """Read the whole database and see whether it is sound; changes nothing.
+
+        Raises:
+            LedgerDamaged: it is not.
+        """
+        await self._writer.read(self._backend.check)
 
     async def histories(self, recording_id: str) -> Sequence[History]:
         """See the promise; in the order in which the accounts were first seen."""

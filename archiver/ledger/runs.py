@@ -1,8 +1,8 @@
 """The runs the ledger remembers."""
 
-from typing import cast
+from typing import Any, cast
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, Row, insert, select, update
 
 from archiver.errors import LedgerError
 from archiver.ledger.base import Outcome, Run
@@ -30,7 +30,16 @@ def end_run(connection: Connection, run_no: int, *, outcome: Outcome, ended_ms: 
 
 def last_run(connection: Connection) -> Run | None:
     """The latest run, finished or not."""
-    found = connection.execute(select(runs).order_by(runs.c.run_no.desc()).limit(1)).one_or_none()
+    return _run(connection.execute(select(runs).order_by(runs.c.run_no.desc()).limit(1)).one_or_none())
+
+
+def find_run(connection: Connection, run_id: str) -> Run | None:
+    """The run of this id; the latest, should there be several."""
+    chosen = select(runs).where(runs.c.run_id == plain(run_id)).order_by(runs.c.run_no.desc()).limit(1)
+    return _run(connection.execute(chosen).one_or_none())
+
+
+def _run(found: Row[Any] | None) -> Run | None:
     if found is None:
         return None
     return Run(

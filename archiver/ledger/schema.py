@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from archiver.errors import LedgerError, LedgerTooNew
+from archiver.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from archiver.ledger.backend import Backend
 from archiver.ledger.tables import ledger_metadata
 
@@ -112,6 +112,6 @@ def _check_shape(connection: Connection) -> None:
             indexes = {index["name"] for index in found.get_indexes(name)}
             missing += [f"the index {index.name}" for index in table.indexes if index.name not in indexes]
     if missing:
-        raise LedgerError(
+        raise LedgerDamaged(
             f"The ledger's schema lacks {', '.join(missing[:5])}: the file is damaged or was changed by other means."
         )

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
-from archiver.errors import LedgerError
+from archiver.errors import LedgerDamaged, LedgerError
 from archiver.ledger.complaints import explain
 
 _FULL = 2
@@ -111,6 +111,12 @@ class SqliteBackend:
         if write and self._on_disk() != self._identity:
             raise LedgerError(f"The ledger {self._path} was removed or replaced while it was in use.")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    def check(self, connection: Connection) -> None:
+        """See the promise; SQLite compares its indexes with their tables, too."""
+        found = connection.exec_driver_sql("PRAGMA integrity_check(1)").scalars().all()
+        if found != ["ok"]:
+            raise LedgerDamaged(f"The ledger {self._path} is damaged: {found[0] if found else 'it does not say how'}.")
 
     def explain(self, error: Exception) -> LedgerError:
         """See the promise."""

@@ -156,6 +156,14 @@ def cdr_only_recording(cdr: Cdr, recording_id: str) -> Recording:
     )
 
 
+def recording_of(metadata: bytes, *, account_id: str, recording_id: str) -> Recording | None:
+    """The recording whose metadata these are, as a listing gives it; None when they are no recording's or another's."""
+    row = _decoded(_decode_recording, metadata, _RecordingRow)
+    if row is None or row.recording_id != recording_id:
+        return None
+    return _recording(row, account_id, metadata)
+
+
 def access_token(body: bytes) -> str | None:
     """The token of a login's answer, or None when there is none that could safely stand in a header."""
     found = _loads(body)
@@ -228,7 +236,7 @@ def _decoded(decode: Any, raw: bytes, shape: Any) -> Any:
     """A row in its shape; the tolerant way when the strict one fails; None when it is no object at all."""
     try:
         return decode(raw)
-    except (msgspec.MsgspecError, RecursionError):
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         found = _loads(raw)
     if not isinstance(found, dict):
         return None
@@ -370,7 +378,7 @@ def _cursor(raw: msgspec.Raw | msgspec.UnsetType) -> str | None:
         return None if text == b"null" else text.decode("ascii", "replace")
     try:
         return _decode_text(text) or None
-    except msgspec.MsgspecError:
+    except (msgspec.MsgspecError, UnicodeDecodeError):
         raise BadAnswer("the listing's cursor can't be read") from None
 
 

@@ -43,6 +43,13 @@ def frame_length(header: bytes) -> int:
     return 72_000 * _BITRATES_V2[bitrate] // sampling + padding
 
 
+def bit_rate(header: bytes) -> int:
+    """The bit rate, in kbit/s, of the MPEG audio layer III frame that a four-byte header begins; 0 when it begins none."""
+    if not frame_length(header):
+        return 0
+    return (_BITRATES_V1 if header[1] >> 3 & 3 == 3 else _BITRATES_V2)[header[2] >> 4]  # noqa: PLR2004 - MPEG-1
+
+
 def ends_on_a_frame(chunks: Iterable[bytes]) -> bool:
     """Whether an MP3 consists of whole frames to its last byte, tags aside: what a cut at any other place is not."""
     body = b"".join(chunks)

@@ -23,6 +23,10 @@ class ReceivedMedia(Media, Protocol):
         """The first bytes, up to 64 KiB."""
         ...
 
+    def part(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Up to so many bytes from an offset; fewer at the end."""
+        ...
+
     def discard(self) -> None:
         """Give everything back."""
         ...

@@ -9,22 +9,25 @@ from archiver import sidecar
 from archiver.errors import ArchiverError, Contradiction, ObjectDiffers
 from archiver.keys import sidecar_key
 from archiver.ledger.base import Attempt, Settlement, Task
-from archiver.pipeline import audio
+from archiver.pipeline.audio import sniff
+from archiver.pipeline.audio_length import Doubt, doubt_length
 from archiver.pipeline.checks import Announced, ReceivedMedia, check_media
 from archiver.pipeline.tools import Bench, finished
 from archiver.recording import Fixity, Recording, Status
 from archiver.stores.base import NewObject, Origin, StoredObject
 
 LARGEST_MEDIA_BYTES = 4 << 30
+_SNIFFED_BYTES = 16
 _CONTENT_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav", "mp4": "audio/mp4", "m4a": "audio/mp4", "ogg": "audio/ogg"}
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A recording that lies in the store with its sidecar, as it was read back."""
+    """A recording that lies in the store with its sidecar, as it was read back; `doubt` when it is shorter than said."""
 
     fixity: Fixity
     sidecar_sha256: bytes
+    doubt: Doubt | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class Checked:
     at: datetime
     flags: Sequence[str]
     sidecar_sha256: bytes | None = None
+    detail: str = ""
 
     @property
     def key(self) -> str:
@@ -52,15 +56,28 @@ class Checked:
         return self.objects[0].media.fixity
 
 
-def check(bench: Bench, task: Task, failures: Sequence[Attempt], media: ReceivedMedia, announced: Announced) -> Checked:
+def check(
+    bench: Bench,
+    task: Task,
+    failures: Sequence[Attempt],
+    media: ReceivedMedia,
+    announced: Announced,
+    *,
+    source: str = "",
+) -> Checked:
     """Check a body and write its sidecar; `failures` went before.
+
+    `source` is where the body came from, when that was not the PBX's address of the recording.
 
     Raises:
         Contradiction: the body does not fit its metadata.
     """
     task = _with_kind(task, media)
-    flags = check_media(task.recording, media, announced)
-    return pair(bench, task, failures, media, content_type_of(task.recording, announced.content_type), flags)
+    recording = task.recording
+    flags = check_media(recording, media, announced)
+    doubt = doubt_length(media, sniff(media.part(0, _SNIFFED_BYTES)), recording.duration_ms)
+    made = pair(bench, task, failures, media, content_type_of(recording, announced.content_type), source=source)
+    return replace(made, flags=(*flags, doubt.flag), detail=doubt.detail) if doubt else replace(made, flags=flags)
 
 
 def pair(
@@ -69,9 +86,10 @@ def pair(
     failures: Sequence[Attempt],
     media: ReceivedMedia,
     content_type: str,
-    flags: Sequence[str] = (),
+    *,
+    source: str = "",
 ) -> Checked:
-    """Media that passed their checks with their sidecar, for the key of the task's version."""
+    """Media that passed their checks with their sidecar, for the key of the task's version; `source` as for `check`."""
     recording = task.recording
     at = bench.now()
     key = bench.key(task)
@@ -85,10 +103,10 @@ def pair(
             content_type=content_type,
             archived_at=at,
             run_id=bench.run_id,
-            source=bench.pbx.media_url(recording.recording_id),
+            source=source or bench.pbx.media_url(recording.recording_id),
         )
         objects.append(NewObject(sidecar_key(key), in_memory(bench, beside), "application/json", origin))
-    return Checked(task, tuple(failures), objects, at, flags)
+    return Checked(task, tuple(failures), objects, at, ())
 
 
 def stored(bench: Bench, checked: Checked) -> Settlement:
@@ -118,13 +136,14 @@ def settled(bench: Bench, checked: Checked, outcome: "Sequence[StoredObject] | A
         sidecar_sha256=sidecar_sha256,
         archived_at=checked.at,
         adopted=adopted,
+        detail=checked.detail,
         flags=checked.flags,
     )
 
 
 def _with_kind(task: Task, media: ReceivedMedia) -> Task:
     """Where only a CDR named a recording nothing tells what kind of audio it is, but its bytes."""
-    kind = "" if task.recording.metadata else audio.sniff(media.head)
+    kind = "" if task.recording.metadata else sniff(media.head)
     return replace(task, recording=replace(task.recording, extension=kind)) if kind else task
 
 
@@ -155,8 +174,8 @@ def _confirmed(
     return outcome[0].adopted, beside
 
 
-def already_there(bench: Bench, key: str) -> Whole | None:
-    """A whole object with its sidecar, read back from the store; None when there is none."""
+def already_there(bench: Bench, key: str, duration_ms: int | None = None) -> Whole | None:
+    """A whole object with its sidecar, read back from the store; None when there is none. `duration_ms` as it was said."""
     store = bench.store
     beside = sidecar_key(key)
     if store.head(key) is None or store.head(beside) is None:
@@ -164,11 +183,14 @@ def already_there(bench: Bench, key: str) -> Whole | None:
     data = b"".join(store.open(beside))
     said = sidecar.decode(data)
     media = stored_media(bench, key)
-    found = media.fixity
-    media.discard()
+    try:
+        found = media.fixity
+        doubt = doubt_length(media, sniff(media.part(0, _SNIFFED_BYTES)), duration_ms)
+    finally:
+        media.discard()
     if said is None or said.key != key or said.fixity != found:
         return None
-    return Whole(found, hashlib.sha256(data).digest())
+    return Whole(found, hashlib.sha256(data).digest(), doubt)
 
 
 def stored_media(bench: Bench, key: str) -> ReceivedMedia:

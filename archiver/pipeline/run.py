@@ -1,7 +1,7 @@
 """One run: a producer and workers under one TaskGroup, until done, stopped or failed."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass
 from datetime import datetime
 from types import TracebackType
@@ -67,6 +67,7 @@ async def run(
     on_settled: Callable[[Task, Settlement], None],
     now: Callable[[], datetime],
     give_up: Callable[[], None] = lambda: None,
+    archive: Callable[[Task], Awaitable[Settlement | None]] | None = None,
 ) -> Ended:
     """Carry out an order. Every outcome is in the ledger, durable, on return, also after a stop or a fatal error.
 
@@ -74,6 +75,8 @@ async def run(
 
     After `stop` is set the listing ends, workers finish what they have for the grace period and are cancelled then; what
     they had stays pending, and nothing partial remains. `give_up` is called then, lest a thread wait on for a silent store.
+
+    `archive` brings a task to its settlement, or leaves it as it is with None; without it, recordings are downloaded.
     """
     feed = Feed(limits.queue_size)
     breaker = Breaker(bench.pbx, max(limits.fetching, 3))
@@ -90,6 +93,7 @@ async def run(
         stop=stop,
         on_settled=on_settled,
         give_up=give_up,
+        archive=archive,
     )
 
 
@@ -106,6 +110,7 @@ async def work_off(
     stop: asyncio.Event,
     on_settled: Callable[[Task, Settlement], None],
     give_up: Callable[[], None] = lambda: None,
+    archive: Callable[[Task], Awaitable[Settlement | None]] | None = None,
 ) -> Ended:
     """Archive what `produce` puts into the feed until it closes it; as for `run`, whatever it is that produces."""
     fetching = asyncio.Semaphore(limits.fetching)
@@ -119,7 +124,9 @@ async def work_off(
                 task = await feed.take()
                 if task is None:
                     return
-                settlement = await worker.archive(task, received=turn.over)
+                settlement = await (archive(task) if archive else worker.archive(task, received=turn.over))
+            if settlement is None:
+                continue
             await ledger.settle(run, settlement)
             tally.outcome(task, settlement)
             on_settled(task, settlement)

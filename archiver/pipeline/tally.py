@@ -4,15 +4,20 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from archiver.ledger.base import Settlement, Task
+from archiver.pipeline.audio_length import LENGTH_FLAGS
 from archiver.recording import Status
 
+CHANGED = "changed_at_source: archived"
 MOST_PROBLEMS = 200
 """So many problems a report shows; the rest is counted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One recording that is not archived, or a window that is not complete (then `recording_id` is empty)."""
+    """One recording that is not archived, or a window that is not complete (then `recording_id` is empty).
+
+    One that is archived and worth a look is a note, with status `archived`.
+    """
 
     account_id: str
     recording_id: str
@@ -34,9 +39,11 @@ class Tally:
     quarantined: int = 0
     bytes_archived: int = 0
     changed: int = 0
+    flagged: int = 0
     windows_complete: int = 0
     windows_incomplete: int = 0
     problems: list[Problem] = field(default_factory=list)
+    notes: list[Problem] = field(default_factory=list)
     problems_total: int = 0
     settled: int = 0
 
@@ -63,6 +70,7 @@ class Tally:
             case Status.ARCHIVED:
                 self.archived += 1
                 self.bytes_archived += settlement.fixity.size_bytes if settlement.fixity else 0
+                self._note(task, settlement)
                 return
             case Status.MISSING:
                 self.missing += 1
@@ -88,12 +96,34 @@ class Tally:
         if len(self.problems) < MOST_PROBLEMS:
             self.problems.append(problem)
 
+    def _note(self, task: Task, settlement: Settlement) -> None:
+        """Keep what is worth a look of an archived recording; nearly none has anything."""
+        said = [flag for flag in settlement.flags if flag in LENGTH_FLAGS] if settlement.flags else []
+        self.flagged += bool(said)
+        if task.version > 1:
+            said.append(f"{CHANGED} as version {task.version} beside the former")
+        if not said:
+            return
+        self.problems_total += 1
+        if len(self.notes) < MOST_PROBLEMS:
+            recording = task.recording
+            reason = ", ".join(said) + (f": {settlement.detail}" if settlement.detail else "")
+            self.notes.append(
+                Problem(recording.account_id, recording.recording_id, "archived", reason, settlement.attempts)
+            )
+
+    @property
+    def shown(self) -> list[Problem]:
+        """The problems that a report shows; notes only where they leave room."""
+        return [*self.problems, *self.notes][:MOST_PROBLEMS]
+
     def become_sum(self, parts: "Sequence[Tally]") -> None:
         """Take the sum of the parts, whose ids are disjoint."""
         for each in fields(self):
-            if each.name != "problems":
+            if each.name not in {"problems", "notes"}:
                 setattr(self, each.name, sum(getattr(part, each.name) for part in parts))
         self.problems = [problem for part in parts for problem in part.problems][:MOST_PROBLEMS]
+        self.notes = [note for part in parts for note in part.notes][:MOST_PROBLEMS]
 
     @property
     def something_left(self) -> bool:

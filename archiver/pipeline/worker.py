@@ -170,18 +170,21 @@ class Worker:
     async def _adopt(self, task: Task) -> Settlement | None:
         """What a killed run left whole in the store, without a download; None when there is nothing to adopt."""
         recording = task.recording
-        found = await self._bench.threads.run(already_there, self._bench, self._bench.key(task))
+        key, duration_ms = self._bench.key(task), recording.duration_ms
+        found = await self._bench.threads.run(already_there, self._bench, key, duration_ms)
         if found is None or recording.doubt or recording.length_bytes not in {None, found.fixity.size_bytes}:
             return None
         return Settlement(
             entry_id=task.entry_id,
             status=Status.ARCHIVED,
             attempts=task.attempts,
-            key=self._bench.key(task),
+            key=key,
             fixity=found.fixity,
             sidecar_sha256=found.sidecar_sha256,
             archived_at=self._bench.now(),
             adopted=True,
+            detail=found.doubt.detail if found.doubt else "",
+            flags=(found.doubt.flag,) if found.doubt else (),
         )
 
     def _quarantine(

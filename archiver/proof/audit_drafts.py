@@ -64,6 +64,20 @@ def repairs(report: VerifyReport) -> Iterator[Draft]:
         yield replace(told, what=What.REPAIRED, result="repaired" if finding.repaired else "left")
 
 
+def rebuilt(*, replaced: bool, complete: bool, entered: int, known: int, problems: int) -> Draft:
+    """The ledger was rebuilt from the archive, or brought up to date."""
+    details = Details(complete=complete, archived=entered, already_archived=known, findings=problems)
+    return Draft(What.REBUILT, result="replaced" if replaced else "updated", details=details)
+
+
+def adopted(period: Window, account_ids: Sequence[str], *, recordings: int, size_bytes: int) -> Draft:
+    """Recordings that another tool had saved were taken over."""
+    details = Details(
+        since=_since(period), until=_until(period), accounts=tuple(account_ids), archived=recordings, bytes=size_bytes
+    )
+    return Draft(What.ADOPTED, result="adopted", details=details)
+
+
 def reconciled(report: ReconcileReport) -> Draft:
     """A reconciliation with its counts."""
     classes = report.classes

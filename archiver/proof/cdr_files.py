@@ -5,6 +5,7 @@ same bytes.
 """
 
 import hashlib
+import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,9 @@ from archiver.stores.base import NewObject, Origin, Store
 
 _GZIP = 31
 """zlib's own way to say gzip; its header then has no name and no time."""
+_CDR_KEY = re.compile(
+    r"(?P<account>[^/]+)/(?P<year>\d{4})/(?P<month>\d\d)/(?P<day>\d\d)/cdrs(?:\.(?P<part>\d+))?\.jsonl\.gz\Z", re.ASCII
+)
 _BATCH_BYTES = 256 << 10
 _LONGEST_LINE_BYTES = 64 << 20
 CONTENT_TYPE = "application/gzip"
@@ -255,6 +259,28 @@ def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
         raise ValueError(f"no gzip file: {error}") from None
     if not unpacker.eof or unpacker.unused_data or rest:
         raise ValueError("no whole gzip file of lines")
+
+
+def read_cdr_file(store: Store, key: str) -> CdrFile | None:
+    """What the store's own object says of a file with CDRs; None when it is none, or not whole.
+
+    Raises:
+        StoreError.
+    """
+    named = _CDR_KEY.match(key)
+    head = store.head(key) if named else None
+    if named is None or head is None:
+        return None
+    chunks = _Counted(store.open(key))
+    try:
+        day = date(int(named["year"]), int(named["month"]), int(named["day"]))
+        rows = sum(1 for _ in lines_of(chunks))
+    except ValueError:
+        return None
+    account_id, part = named["account"], int(named["part"] or 1)
+    if cdr_key(account_id, day, part) != key:
+        return None
+    return CdrFile(account_id, day, part, key, chunks.fixity, rows, head.modified_at)
 
 
 def _line(metadata: bytes) -> bytes:

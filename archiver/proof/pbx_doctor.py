@@ -71,6 +71,9 @@ class _Received:
     def chunks(self) -> Iterator[bytes]:
         yield self.body
 
+    def part(self, offset_bytes: int, size_bytes: int) -> bytes:
+        return self.body[offset_bytes : offset_bytes + size_bytes]
+
     def discard(self) -> None:
         """Nothing to give back."""
 

@@ -1,5 +1,6 @@
 """The report of a run (contract, section 7), and the exit code it stands for."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import msgspec
@@ -13,7 +14,10 @@ from archiver.window import Window
 
 
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
-    """`listed` = `archived` + `already_archived` + `pending` + `missing` + `quarantined`, each id counted once."""
+    """`listed` = `archived` + `already_archived` + `pending` + `missing` + `quarantined`, each id counted once.
+
+    `flagged` are archived ones whose audio is shorter than said, or can't be measured.
+    """
 
     run_id: str
     outcome: Outcome
@@ -37,6 +41,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     problems: list[Problem]
     problems_total: int
     changed_at_source: int
+    flagged: int
+    notes: list[str]
     error: str | None
 
 
@@ -49,8 +55,9 @@ def run_report(
     traffic: Traffic,
     ended: Ended,
     duration_s: float,
+    notes: Sequence[str] = (),
 ) -> RunReport:
-    """The report of a run from its counts."""
+    """The report of a run from its counts; `notes` are what it has to say besides."""
     return RunReport(
         run_id=run_id,
         outcome=outcome(tally, ended),
@@ -71,9 +78,11 @@ def run_report(
         windows_complete=tally.windows_complete,
         windows_incomplete=tally.windows_incomplete,
         duration_s=round(duration_s, 3),
-        problems=list(tally.problems),
+        problems=tally.shown,
         problems_total=tally.problems_total,
         changed_at_source=tally.changed,
+        flagged=tally.flagged,
+        notes=list(notes),
         error=str(ended.error) if ended.error else None,
     )
 

@@ -42,6 +42,19 @@ class SpooledMedia:
                 break
         return head
 
+    def part(self, offset_bytes: int, size_bytes: int) -> bytes:
+        """Up to so many bytes from an offset; fewer at the end.
+
+        Raises:
+            StoreDenied, StoreUnavailable: the spool file can't be read.
+        """
+        if self.file is not None:
+            return self.file.read(size_bytes, offset_bytes)
+        end = offset_bytes + size_bytes
+        if self._body and end <= len(self._body[0]):
+            return self._body[0][offset_bytes:end]
+        return b"".join(self._body)[offset_bytes:end]
+
     def chunks(self) -> Iterator[bytes]:
         """The bytes from the start.
 

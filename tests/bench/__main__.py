@@ -20,6 +20,7 @@ from .frozen_figures import check, durable, listing, memory
 from .live_figures import latency, limit
 from .peer_figures import peers
 from .peers import PEERS
+from .rebuild_figures import rebuild
 from .s3_figures import s3, s3boto3, s3memory
 from .targets import Targets
 from .verify_figures import verify
@@ -37,6 +38,7 @@ FIGURES: dict[str, Callable[[Bench], None]] = {
     "latency": latency,
     "limit": limit,
     "verify": verify,
+    "rebuild": rebuild,
 }
 
 
