@@ -26,7 +26,7 @@ from archiver.engine.base import Watcher
 from archiver.engine.here import Here
 from archiver.errors import SettingsError
 from archiver.evidence import Evidence
-from archiver.ledger.base import Run
+from archiver.ledger.values import Run
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.producer import Order
 from archiver.pipeline.run import Ended, Failure, run

@@ -28,8 +28,9 @@ from archiver.engine.here import Here
 from archiver.engine.pool import Pool
 from archiver.errors import LedgerError
 from archiver.evidence import Evidence
-from archiver.ledger.base import Ledger, Run
+from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
+from archiver.ledger.values import Run
 from archiver.pbx.base import Access, Traffic
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.producer import Order

@@ -25,8 +25,9 @@ from archiver.destination import Destination, open_destination
 from archiver.errors import SettingsError, StoreError
 from archiver.evidence import Evidence
 from archiver.keys import sidecar_key
-from archiver.ledger.base import Ledger, Version
+from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
+from archiver.ledger.values import Version
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.threads import Threads
 from archiver.proof.sampling import SampleTurn

@@ -23,8 +23,9 @@ from archiver.engine.base import Watcher
 from archiver.engine.here import Here
 from archiver.errors import ExitCode, LedgerError, SettingsError
 from archiver.evidence import Evidence
-from archiver.ledger.base import Ledger, Outcome, Run
+from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
+from archiver.ledger.values import Outcome, Run
 from archiver.pbx.base import Traffic
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.run import Ended, Failure

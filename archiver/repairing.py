@@ -15,9 +15,9 @@ from archiver.engine.here import Here
 from archiver.errors import LedgerError
 from archiver.evidence import Evidence
 from archiver.inspection import VerifyRequest, examined, reading_threads
-from archiver.ledger.base import Outcome, Run
 from archiver.ledger.base_repair import RepairLedger
 from archiver.ledger.ledger import open_ledger
+from archiver.ledger.values import Outcome, Run
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.run import Ended
 from archiver.pipeline.threads import Threads, seen_through

@@ -13,9 +13,9 @@ from archiver.assembly import refuse_what_is_not_built, utc_now
 from archiver.destination import Destination, open_destination
 from archiver.errors import LedgerDamaged, LedgerError, StoreError
 from archiver.evidence import Evidence
-from archiver.ledger.base import Outcome, Run
 from archiver.ledger.files import clear_new, new_beside, put_in_place
 from archiver.ledger.ledger import SqlLedger, open_ledger
+from archiver.ledger.values import Outcome, Run
 from archiver.pipeline.threads import Threads, seen_through
 from archiver.proof.audit_drafts import rebuilt
 from archiver.proof.rebuild import Rebuilt, rebuild

@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from archiver.keys import check_key
-from archiver.ledger.values_reconcile import CdrFile
+from archiver.ledger.values_reconciling import CdrFile
 from archiver.proof.cdr_files import DayOfCdrs, Kept, Tools, cdr_key, lines_of
 from archiver.recording import Cdr, Fixity
 from archiver.stores.base import NewObject

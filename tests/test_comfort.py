@@ -13,7 +13,7 @@ from typing import Any, BinaryIO, cast
 import pytest
 from archive_rig import SINCE, UNTIL, rig
 
-from archiver import cli
+from archiver.cli import context
 from archiver.reports.plan import PlanReport, Volume
 from archiver.words import plan_words
 
@@ -160,5 +160,5 @@ def test_a_long_result_is_printed_whole_through_a_pipe_that_takes_little_at_a_ti
     pipe = Pipe()
     # As PYTHONUNBUFFERED makes it.
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(cast("BinaryIO", pipe), "utf-8", write_through=True))
-    cli._print("é" * 5000)
+    context.tell("é" * 5000)
     assert pipe.taken.decode() == "é" * 5000 + "\n"

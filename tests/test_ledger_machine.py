@@ -12,7 +12,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
-from archiver.ledger.base import Task
+from archiver.ledger.values import Task
 from archiver.recording import Recording, Status
 
 sys.path.insert(0, str(Path(__file__).parent / "contracts"))

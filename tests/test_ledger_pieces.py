@@ -7,7 +7,6 @@ from tempfile import TemporaryDirectory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from archiver.ledger.base import WindowState
 from archiver.ledger.columns import (
     fitting,
     from_milliseconds,
@@ -19,6 +18,7 @@ from archiver.ledger.columns import (
 )
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.pieces import Span, not_held, remainders
+from archiver.ledger.values import WindowState
 from archiver.window import Window
 
 START = datetime(2026, 5, 6, tzinfo=UTC)

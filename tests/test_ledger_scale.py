@@ -15,7 +15,6 @@ import pytest
 from sqlalchemy import Connection, event
 
 from archiver.ledger import schema
-from archiver.ledger.base import WindowProgress
 from archiver.ledger.claims import claim_due
 from archiver.ledger.history import read_histories
 from archiver.ledger.ledger import open_ledger
@@ -24,6 +23,7 @@ from archiver.ledger.pieces import Span
 from archiver.ledger.reading import read_statuses, read_summaries
 from archiver.ledger.settling import settled_of, write_settled
 from archiver.ledger.sqlite import SqliteBackend
+from archiver.ledger.values import WindowProgress
 
 sys.path.insert(0, str(Path(__file__).parent / "contracts"))
 

@@ -23,8 +23,8 @@ from test_audit import begun_and_killed
 
 from archiver.errors import StoreUnavailable
 from archiver.keys import MANIFESTS_PREFIX, sidecar_key
-from archiver.ledger.base import Settlement
 from archiver.ledger.ledger import SqlLedger, open_ledger
+from archiver.ledger.values import Settlement
 from archiver.ledger.values_sealing import Sealed
 from archiver.pipeline.threads import Threads
 from archiver.proof.manifest_check import KnownParts, check_manifests

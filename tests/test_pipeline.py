@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from in_process import archived, descriptors, files, leftovers, made, source
 
-from archiver.ledger.base import Task
+from archiver.ledger.values import Task
 from archiver.pipeline.feed import Budget, Feed
 from archiver.simulator import (
     Body,

@@ -6,7 +6,7 @@ from itertools import pairwise
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.ledger.base import Piece, WindowState
+from archiver.ledger.values import Piece, WindowState
 from archiver.pipeline.planning import merged, nightly_periods
 from archiver.window import Window
 

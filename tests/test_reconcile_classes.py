@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from archiver import reconcile_words
 from archiver.keys import KeyTemplate
-from archiver.ledger.values_reconcile import CdrFile
+from archiver.ledger.values_reconciling import CdrFile
 from archiver.proof.classes import (
     CallRecord,
     Cause,

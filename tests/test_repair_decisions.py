@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from archiver.keys import sidecar_key
-from archiver.ledger.base import ArchivedEntry
 from archiver.ledger.base_repair import Repairable
+from archiver.ledger.values import ArchivedEntry
 from archiver.proof.findings import Finding, Kind
 from archiver.proof.mender import Mended
 from archiver.proof.relisting import window_of

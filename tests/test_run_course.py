@@ -16,7 +16,7 @@ from archive_rig import ACCOUNTS, recording, recordings, until
 from in_process import NIGHTLY, PERIOD, archived, descriptors, files, leftovers, made, source
 
 from archiver.assembly import RunRequest
-from archiver.ledger.base import LADDER
+from archiver.ledger.values import LADDER
 from archiver.reports.run_report import exit_code
 from archiver.simulator import Corpus, Cut, Fault, FaultScript, Simulator, SimulatorThread
 

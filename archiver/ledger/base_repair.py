@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from archiver.ledger.base import ArchivedEntry, Attempt, Ledger, Run, Settlement
+from archiver.ledger.base import Ledger
+from archiver.ledger.values import ArchivedEntry, Attempt, Run, Settlement
 from archiver.recording import Fixity, Recording
 
 

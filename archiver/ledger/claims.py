@@ -6,10 +6,10 @@ from typing import Any
 from sqlalchemy import Connection, Select, select, update
 
 from archiver.ledger.backend import portions
-from archiver.ledger.base import Task
 from archiver.ledger.columns import plain
 from archiver.ledger.entries import KNOWN_COLUMNS, find_account, find_metadata, known_of, recording_of, task_of
 from archiver.ledger.tables import entries
+from archiver.ledger.values import Task
 
 
 def due_entries(account_no: int, run_no: int, *, at: int, limit: int) -> Select[*tuple[Any, ...]]:

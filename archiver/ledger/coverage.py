@@ -6,11 +6,11 @@ from typing import Any
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
 from archiver.ledger.backend import portions
-from archiver.ledger.base import Piece, WindowProgress, WindowState
 from archiver.ledger.columns import from_seconds, from_seconds_or_none, original, plain, seconds
 from archiver.ledger.entries import account_number
 from archiver.ledger.pieces import Span, not_held, remainders
 from archiver.ledger.tables import calendar
+from archiver.ledger.values import Piece, WindowProgress, WindowState
 from archiver.window import Window
 
 NOT_LISTED = "not listed yet"

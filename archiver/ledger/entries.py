@@ -6,10 +6,10 @@ from typing import Any, cast
 from sqlalchemy import Connection, insert, select
 
 from archiver.ledger.backend import portions
-from archiver.ledger.base import Task
 from archiver.ledger.columns import from_seconds_or_none, original
 from archiver.ledger.decide import Facts, Known
 from archiver.ledger.tables import accounts, entries, listed_metadata
+from archiver.ledger.values import Task
 from archiver.recording import Recording, Status
 
 _FACTS = [entries.c[name] for name in Facts._fields]

@@ -5,10 +5,10 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, Select, select
 
-from archiver.ledger.base import Attempt, History, Tried, Version
 from archiver.ledger.columns import from_milliseconds, from_seconds, from_seconds_or_none, original, plain
 from archiver.ledger.entries import find_metadata
 from archiver.ledger.tables import accounts, attempts, entries, former_versions, runs
+from archiver.ledger.values import Attempt, History, Tried, Version
 from archiver.recording import Fixity, Status
 
 

@@ -26,7 +26,12 @@ from archiver.ledger import (
     sealing,
 )
 from archiver.ledger.backend import Backend
-from archiver.ledger.base import (
+from archiver.ledger.base_repair import Repairable
+from archiver.ledger.columns import milliseconds, plain, seconds
+from archiver.ledger.entries import find_account
+from archiver.ledger.settling import Settled, settled_of, tries_of, write_settled
+from archiver.ledger.sqlite import SqliteBackend
+from archiver.ledger.values import (
     AccountSummary,
     ArchivedEntry,
     Attempt,
@@ -41,13 +46,8 @@ from archiver.ledger.base import (
     WindowProgress,
     WindowState,
 )
-from archiver.ledger.base_repair import Repairable
-from archiver.ledger.columns import milliseconds, plain, seconds
-from archiver.ledger.entries import find_account
-from archiver.ledger.settling import Settled, settled_of, tries_of, write_settled
-from archiver.ledger.sqlite import SqliteBackend
 from archiver.ledger.values_rebuilding import Entering, StoredRecording
-from archiver.ledger.values_reconcile import CdrFile, Standing
+from archiver.ledger.values_reconciling import CdrFile, Standing
 from archiver.ledger.values_sealing import Sealed, TrailMark, TrailMarkName, Unsealed
 from archiver.ledger.writer import Writer
 from archiver.recording import Fixity, Recording, Status

@@ -8,7 +8,6 @@ from typing import NamedTuple
 from sqlalchemy import Connection, bindparam, insert, select, update
 
 from archiver.ledger.backend import insert_or, insert_rows, portions
-from archiver.ledger.base import PageResult, Task, WindowProgress
 from archiver.ledger.columns import plain
 from archiver.ledger.coverage import note_progress
 from archiver.ledger.decide import Facts, Known, Verdict, decide, facts_of
@@ -16,6 +15,7 @@ from archiver.ledger.entries import account_number, find_account, find_known, fi
 from archiver.ledger.pieces import Span
 from archiver.ledger.tables import entries, former_versions, listed_metadata
 from archiver.ledger.tally import TallyChange, weight
+from archiver.ledger.values import PageResult, Task, WindowProgress
 from archiver.recording import Recording, Status
 
 _UPDATE_FACTS = (

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 from sqlalchemy import Connection, Executable, Select, func, literal_column, select, union_all
 
 from archiver.ledger.backend import portions
-from archiver.ledger.base import AccountSummary, WindowState
 from archiver.ledger.columns import from_seconds_or_none, original, plain, seconds
 from archiver.ledger.coverage import latest_complete, read_pieces
 from archiver.ledger.entries import find_account
 from archiver.ledger.tables import accounts, entries, former_versions, tallies
+from archiver.ledger.values import AccountSummary, WindowState
 from archiver.recording import Status
 
 _OBJECT = ("entry_id", "version", "key", "size_bytes", "sha256", "sidecar_sha256", "archived_ms")

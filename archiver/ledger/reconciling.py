@@ -11,7 +11,7 @@ from archiver.ledger.columns import from_milliseconds, from_seconds_or_none, mil
 from archiver.ledger.entries import account_number, find_account
 from archiver.ledger.pieces import Span
 from archiver.ledger.tables import accounts, cdr_files, entries, listed_metadata
-from archiver.ledger.values_reconcile import CdrFile, Standing
+from archiver.ledger.values_reconciling import CdrFile, Standing
 from archiver.recording import Fixity, Status
 
 _DATED_AT = func.coalesce(entries.c.start_at, entries.c.saved_at)

@@ -6,7 +6,6 @@ from typing import Any
 from sqlalchemy import BigInteger, Connection, insert, literal, select, update
 
 from archiver.errors import LedgerError
-from archiver.ledger.base import ArchivedEntry
 from archiver.ledger.base_repair import Repairable
 from archiver.ledger.columns import original, plain
 from archiver.ledger.decide import facts_of
@@ -14,6 +13,7 @@ from archiver.ledger.entries import KNOWN_COLUMNS, known_of, recording_of
 from archiver.ledger.settling import Settled
 from archiver.ledger.tables import attempts, entries, former_versions, runs
 from archiver.ledger.tally import TallyChange, weight
+from archiver.ledger.values import ArchivedEntry
 from archiver.recording import Fixity, Recording, Status
 
 _KEPT = ("version", "key", "size_bytes", "sha256", "sidecar_sha256", "archived_ms", "archived_run_no", "manifest_part")

@@ -5,9 +5,9 @@ from typing import Any, cast
 from sqlalchemy import Connection, Row, insert, select, update
 
 from archiver.errors import LedgerError
-from archiver.ledger.base import Outcome, Run
 from archiver.ledger.columns import from_milliseconds, original, plain
 from archiver.ledger.tables import runs
+from archiver.ledger.values import Outcome, Run
 
 
 def begin_run(connection: Connection, run_id: str, *, started_ms: int) -> Run:

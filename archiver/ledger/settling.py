@@ -9,10 +9,10 @@ from sqlalchemy.schema import CreateTable
 
 from archiver.errors import LedgerError
 from archiver.ledger.backend import insert_rows
-from archiver.ledger.base import Attempt, Settlement
 from archiver.ledger.columns import milliseconds, plain, seconds, seconds_or_none
 from archiver.ledger.tables import attempts, entries, listed_metadata
 from archiver.ledger.tally import TallyChange
+from archiver.ledger.values import Attempt, Settlement
 from archiver.recording import Status
 
 _ADOPTED = "adopted"

@@ -5,7 +5,7 @@ from collections import deque
 from contextlib import suppress
 from types import TracebackType
 
-from archiver.ledger.base import Task
+from archiver.ledger.values import Task
 
 
 class Feed:

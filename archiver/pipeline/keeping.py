@@ -8,7 +8,7 @@ from datetime import datetime
 from archiver import sidecar
 from archiver.errors import ArchiverError, Contradiction, ObjectDiffers
 from archiver.keys import sidecar_key
-from archiver.ledger.base import Attempt, Settlement, Task
+from archiver.ledger.values import Attempt, Settlement, Task
 from archiver.pipeline.audio import sniff
 from archiver.pipeline.audio_length import Doubt, doubt_length
 from archiver.pipeline.checks import Announced, ReceivedMedia, check_media

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, timedelta
 
-from archiver.ledger.base import Piece, WindowState
+from archiver.ledger.values import Piece, WindowState
 from archiver.window import Window
 
 

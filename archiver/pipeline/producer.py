@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from archiver.errors import ArchiverError, ListingIncomplete, PbxError, RequestRefused, Severity
-from archiver.ledger.base import Ledger, Run, WindowProgress, WindowState
+from archiver.ledger.base import Ledger
+from archiver.ledger.values import Run, WindowProgress, WindowState
 from archiver.pbx import listing
 from archiver.pbx.base import Pbx
 from archiver.pbx.payloads import cdr_only_recording

@@ -8,7 +8,8 @@ from types import TracebackType
 from typing import Any, Self
 
 from archiver.errors import ArchiverError, ExitCode, LedgerError, first_of
-from archiver.ledger.base import Ledger, Run, Settlement, Task
+from archiver.ledger.base import Ledger
+from archiver.ledger.values import Run, Settlement, Task
 from archiver.pipeline.breaker import Breaker
 from archiver.pipeline.feed import Feed
 from archiver.pipeline.producer import Order, Producer

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
-from archiver.ledger.base import Settlement, Task
+from archiver.ledger.values import Settlement, Task
 from archiver.pipeline.audio_length import LENGTH_FLAGS
 from archiver.recording import Status
 

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Protocol
 
 from archiver.keys import KeyTemplate
-from archiver.ledger.base import Task
+from archiver.ledger.values import Task
 from archiver.pbx.base import Pbx, Retries
 from archiver.pipeline.checks import ReceivedMedia
 from archiver.pipeline.feed import Budget

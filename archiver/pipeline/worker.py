@@ -12,7 +12,7 @@ from datetime import datetime, timedelta
 
 from archiver import sidecar
 from archiver.errors import ArchiverError, Contradiction, MediaNotThere, Severity
-from archiver.ledger.base import LADDER, Attempt, Settlement, Task
+from archiver.ledger.values import LADDER, Attempt, Settlement, Task
 from archiver.pbx.base import MediaBody
 from archiver.pipeline.checks import Announced, ReceivedMedia
 from archiver.pipeline.keeping import LARGEST_MEDIA_BYTES, Checked, already_there, check, settled

@@ -13,7 +13,8 @@ from enum import StrEnum
 import msgspec
 
 from archiver.errors import BadAnswer, Contradiction, Severity, StoreError
-from archiver.ledger.base import Ledger, Settlement, Task
+from archiver.ledger.base import Ledger
+from archiver.ledger.values import Settlement, Task
 from archiver.pbx.base import Framing
 from archiver.pipeline.checks import Announced
 from archiver.pipeline.keeping import check, stored

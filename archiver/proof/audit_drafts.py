@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
-from archiver.ledger.base import Outcome
+from archiver.ledger.values import Outcome
 from archiver.pipeline.tally import Tally
 from archiver.proof.audit import Details, Draft, What, nameless, stamp
 from archiver.proof.classes import Class

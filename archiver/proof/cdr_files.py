@@ -14,7 +14,7 @@ from typing import Protocol
 
 from archiver.errors import ObjectNotFound
 from archiver.keys import safe_id
-from archiver.ledger.values_reconcile import CdrFile
+from archiver.ledger.values_reconciling import CdrFile
 from archiver.pbx.payloads import cdr as decoded
 from archiver.pipeline.checks import ReceivedMedia
 from archiver.pipeline.tools import Spooling

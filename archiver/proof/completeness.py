@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 
 import msgspec
 
-from archiver.ledger.base import Outcome
-from archiver.ledger.values_reconcile import CdrFile
+from archiver.ledger.values import Outcome
+from archiver.ledger.values_reconciling import CdrFile
 from archiver.proof.classes import LEFT, CallRecord, Cause, Class
 from archiver.proof.days import Day
 

@@ -6,7 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from archiver.ledger.base import ArchivedEntry
+from archiver.ledger.values import ArchivedEntry
 from archiver.proof.inventory import Expected, Part
 from archiver.recording import Fixity
 from archiver.stores.base import ObjectHead

@@ -16,8 +16,9 @@ from operator import eq, itemgetter
 from typing import Generic, NamedTuple, TypeVar
 
 from archiver.keys import sidecar_key
-from archiver.ledger.base import ArchivedEntry, Ledger, ObjectRow
-from archiver.ledger.values_reconcile import CdrFile
+from archiver.ledger.base import Ledger
+from archiver.ledger.values import ArchivedEntry, ObjectRow
+from archiver.ledger.values_reconciling import CdrFile
 from archiver.pipeline.threads import Threads
 from archiver.recording import Fixity
 from archiver.stores.base import ObjectHead, Store

@@ -12,8 +12,8 @@ from functools import partial
 from archiver import sidecar
 from archiver.errors import ArchiverError, MediaNotThere, Severity, StoreMismatch
 from archiver.keys import sidecar_key
-from archiver.ledger.base import ArchivedEntry, Attempt, Run, Settlement, Task
 from archiver.ledger.base_repair import Repairable, RepairLedger
+from archiver.ledger.values import ArchivedEntry, Attempt, Run, Settlement, Task
 from archiver.pipeline.checks import Announced, ReceivedMedia, check_media
 from archiver.pipeline.keeping import (
     Checked,

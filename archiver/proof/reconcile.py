@@ -12,8 +12,9 @@ from typing import Any
 
 from archiver.errors import ArchiverError, PbxError, Severity, first_of
 from archiver.keys import sidecar_key
-from archiver.ledger.base import Ledger, Run, Settlement, Task, WindowProgress
-from archiver.ledger.values_reconcile import Standing
+from archiver.ledger.base import Ledger
+from archiver.ledger.values import Run, Settlement, Task, WindowProgress
+from archiver.ledger.values_reconciling import Standing
 from archiver.pbx import listing
 from archiver.pbx.payloads import cdr_only_recording
 from archiver.pipeline.breaker import Breaker

@@ -9,8 +9,8 @@ import msgspec
 
 from archiver.errors import ArchiverError, PbxError, Severity, first_of
 from archiver.keys import sidecar_key
-from archiver.ledger.base import ArchivedEntry, Run
 from archiver.ledger.base_repair import Repairable, RepairLedger
+from archiver.ledger.values import ArchivedEntry, Run
 from archiver.pipeline.breaker import Breaker
 from archiver.pipeline.run import Failure
 from archiver.pipeline.threads import Threads

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from archiver.keys import sidecar_key
-from archiver.ledger.base import ArchivedEntry
+from archiver.ledger.values import ArchivedEntry
 from archiver.proof.findings import Finding, Kind
 
 

@@ -16,7 +16,8 @@ import msgspec
 
 from archiver.errors import ArchiverError, first_of
 from archiver.keys import sidecar_key
-from archiver.ledger.base import ArchivedEntry, Ledger
+from archiver.ledger.base import Ledger
+from archiver.ledger.values import ArchivedEntry
 from archiver.pipeline.threads import Threads
 from archiver.proof.findings import Difference, Facts, Finding, Stray, findings_of
 from archiver.proof.inventory import Expected, Part, Stretch, stretches

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgspec
 
 from archiver.errors import ExitCode
-from archiver.ledger.base import Outcome
+from archiver.ledger.values import Outcome
 from archiver.pipeline.run import Ended
 from archiver.pipeline.tally import Tally
 from archiver.proof.adopt import Adoption, NotTaken

@@ -5,7 +5,7 @@ from datetime import datetime
 
 import msgspec
 
-from archiver.ledger.base import History, Version
+from archiver.ledger.values import History, Version
 from archiver.reports.explained_proof import ExplainedRecord, ExplainedVerification, Proof
 from archiver.reports.run_report import stamp
 

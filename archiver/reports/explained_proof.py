@@ -5,7 +5,7 @@ from datetime import datetime, tzinfo
 
 import msgspec
 
-from archiver.ledger.base import History
+from archiver.ledger.values import History
 from archiver.proof.audit import Record, What, stamp
 from archiver.proof.manifests import day_of, manifest_key
 from archiver.proof.verify import SHARES, Level, Scope

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from archiver.errors import ExitCode
-from archiver.ledger.base import Outcome
+from archiver.ledger.values import Outcome
 from archiver.pbx.base import Traffic
 from archiver.pipeline.run import Ended
 from archiver.pipeline.tally import Problem, Tally

@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from archiver.ledger.base import AccountSummary, Ledger, Run
+from archiver.ledger.base import Ledger
+from archiver.ledger.values import AccountSummary, Run
 from archiver.recording import Status
 from archiver.reports.run_report import stamp
 

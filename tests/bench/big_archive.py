@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from archiver.ledger.base import Outcome
 from archiver.ledger.ledger import open_ledger
+from archiver.ledger.values import Outcome
 
 from .archiver_settings import LOCAL_STORE, settings_toml
 from .corpus import ACCOUNT_ID, BEGIN

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from archiver.ledger.base import Attempt, Run, Settlement, Task, WindowProgress
 from archiver.ledger.ledger import SqlLedger, open_ledger
+from archiver.ledger.values import Attempt, Run, Settlement, Task, WindowProgress
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
 

@@ -22,8 +22,8 @@ from ledgers import (
 )
 
 from archiver.errors import LedgerError
-from archiver.ledger.base import Attempt, Outcome, Run, Settlement, WindowProgress, WindowState
 from archiver.ledger.ledger import SqlLedger
+from archiver.ledger.values import Attempt, Outcome, Run, Settlement, WindowProgress, WindowState
 from archiver.ledger.values_sealing import Sealable, Sealed, TrailMark, TrailMarkName
 from archiver.recording import Fixity, Status
 from archiver.window import Window

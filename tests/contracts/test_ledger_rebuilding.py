@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from ledgers import ACCOUNT, KINDS, NOON, SHA, LedgerKind, archived, failed, list_page, recording
 
-from archiver.ledger.base import ArchivedEntry
 from archiver.ledger.ledger import SqlLedger
+from archiver.ledger.values import ArchivedEntry
 from archiver.ledger.values_rebuilding import Entering, StoredRecording
 from archiver.recording import Fixity, Status
 

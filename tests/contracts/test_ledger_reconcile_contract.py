@@ -9,9 +9,9 @@ import pytest
 from ledgers import ACCOUNT, DAY, KINDS, NOON, SHA, LedgerKind, archived, failed, list_page, recording
 
 from archiver.errors import LedgerError
-from archiver.ledger.base import Run
 from archiver.ledger.ledger import SqlLedger
-from archiver.ledger.values_reconcile import CdrFile, Standing
+from archiver.ledger.values import Run
+from archiver.ledger.values_reconciling import CdrFile, Standing
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
 

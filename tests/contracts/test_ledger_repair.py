@@ -9,8 +9,8 @@ import pytest
 from ledgers import KINDS, NOON, SHA, LedgerKind, archived, list_page, recording
 
 from archiver.errors import LedgerError
-from archiver.ledger.base import ArchivedEntry, Attempt, Run, Settlement
 from archiver.ledger.ledger import SqlLedger
+from archiver.ledger.values import ArchivedEntry, Attempt, Run, Settlement
 from archiver.recording import Fixity, Status
 
 LATER = NOON + timedelta(hours=1)

@@ -1,0 +1,95 @@
+"""The commands that archive, and that look ahead or back without touching anything."""
+
+import click
+
+from archiver import asked, words
+from archiver.cli.context import Context, accounts, as_json, leave, say, since, until
+from archiver.errors import ExitCode
+
+
+@click.command()
+@since
+@until
+@accounts
+@click.option("--dry-run", is_flag=True, help="Walk the listing, write nothing, say what would be archived.")
+@click.option("--retry-missing", is_flag=True, help="Try listed recordings that are missing at the source again.")
+@click.option(
+    "--i-understand-compliance-is-final",
+    "compliance_accepted",
+    is_flag=True,
+    help="Accept, once for this archive, that objects locked in COMPLIANCE mode can't be removed by anybody.",
+)
+@as_json
+@click.pass_obj
+def run(
+    context: Context,
+    since: str | None,
+    until: str | None,
+    account_ids: tuple[str, ...],
+    dry_run: bool,
+    retry_missing: bool,
+    compliance_accepted: bool,
+    as_json: bool,
+) -> None:
+    """Archive: with --since a backfill of [since, until), without it the nightly run. Due retries come along."""
+    from archiver.archiving import run_archive, started_pool
+    from archiver.assembly import RunRequest
+    from archiver.inspection import run_plan
+    from archiver.reports.run_report import exit_code
+
+    settings = context.settings()
+    more = {"retry_missing": retry_missing, "compliance_accepted": compliance_accepted}
+    request = asked.request(RunRequest, settings, since, until, account_ids, **more)
+    if dry_run:
+        plan_report = context.loop(lambda _: run_plan(settings, request, compare=True))
+        say(plan_report, words.plan_words, as_json)
+        leave(ExitCode.LEFT if plan_report.windows_incomplete else ExitCode.DONE)
+    # Before there is any thread: the progress bar has one.
+    pool = started_pool(settings)
+    with context.progress() as progress:
+        result = context.loop(lambda stop: run_archive(settings, request, stop=stop, watcher=progress, pool=pool))
+    say(result.report, words.run_words, as_json)
+    leave(exit_code(result.tally, result.pages, result.ended, signal=context.stopped_by))
+
+
+@click.command()
+@as_json
+@click.pass_obj
+def status(context: Context, as_json: bool) -> None:
+    """Show per account: covered through, recordings and bytes by status, oldest pending, last run."""
+    from archiver.inspection import run_status
+
+    settings = context.settings()
+    say(context.loop(lambda _: run_status(settings)), words.status_words, as_json)
+
+
+@click.command()
+@since
+@until
+@accounts
+@as_json
+@click.pass_obj
+def plan(context: Context, since: str | None, until: str | None, account_ids: tuple[str, ...], as_json: bool) -> None:
+    """Walk the listing only: recordings, bytes, hours at the configured limits, free space, by month."""
+    from archiver.assembly import RunRequest
+    from archiver.inspection import run_plan
+
+    if since is None:
+        raise click.UsageError("plan needs --since")
+    settings = context.settings()
+    request = asked.request(RunRequest, settings, since, until, account_ids)
+    report = context.loop(lambda _: run_plan(settings, request, compare=False))
+    say(report, words.plan_words, as_json)
+    leave(ExitCode.LEFT if report.windows_incomplete else ExitCode.DONE)
+
+
+@click.command()
+@as_json
+@click.pass_obj
+def doctor(context: Context, as_json: bool) -> None:
+    """Look at settings, store, ledger and PBX, and say what to mend; archives nothing."""
+    from archiver.examination import examine
+
+    report = examine(context.settings_file, hide=context.redaction.hide)
+    say(report, words.doctor_words, as_json)
+    leave(ExitCode(report.exit_code))

@@ -1,0 +1,161 @@
+"""The commands that prove and mend: verify, reconcile, explain, rebuild."""
+
+from pathlib import Path
+from typing import NoReturn
+
+import click
+
+from archiver import asked, words
+from archiver.cli.context import Context, accounts, as_json, leave, say, since, until
+from archiver.errors import ExitCode
+
+
+@click.command()
+@click.option(
+    "--level",
+    type=click.Choice(["presence", "size", "full"]),
+    default="full",
+    show_default=True,
+    help="How deep to look.",
+)
+@since
+@until
+@click.option(
+    "--sample",
+    "sample_percent",
+    metavar="PERCENT",
+    type=click.FloatRange(0.01, 100),
+    help="Only the next so many per cent: after enough such runs everything was looked at once.",
+)
+@click.option("--repair", is_flag=True, help="Fetch again what is damaged or gone, beside what lies there.")
+@as_json
+@click.pass_obj
+def verify(
+    context: Context,
+    level: str,
+    since: str | None,
+    until: str | None,
+    sample_percent: float | None,
+    repair: bool,
+    as_json: bool,
+) -> None:
+    """Compare ledger, sidecars and stored objects, both ways; everything that does not agree is named, exit code 7."""
+    from archiver.inspection import VerifyRequest, run_verify
+    from archiver.proof.verify import Level
+    from archiver.repairing import run_repair
+
+    settings = context.settings()
+    period = asked.period(settings, since, until)
+    request = VerifyRequest(Level(level), period, sample_percent)
+    if repair:
+        with context.progress() as progress:
+            report = context.loop(lambda stop: run_repair(settings, request, stop=stop, watcher=progress))
+    else:
+        report = context.loop(lambda stop: run_verify(settings, request, stop=stop))
+    say(report, words.verify_words, as_json)
+    context.leave_if_stopped()
+    unmended = len(report.findings) > report.repaired
+    leave(ExitCode.DAMAGE if unmended else ExitCode.DESTINATION if report.not_recorded else ExitCode.DONE)
+
+
+@click.command()
+@since
+@until
+@accounts
+@click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the days as CSV into this file, too.")
+@as_json
+@click.pass_obj
+def reconcile(
+    context: Context,
+    since: str | None,
+    until: str | None,
+    account_ids: tuple[str, ...],
+    csv_file: Path | None,
+    as_json: bool,
+) -> None:
+    """Compare CDRs, listing and archive day by day; archives the CDRs, and fetches recordings that only CDRs name."""
+    from archiver import reconcile_words
+    from archiver.proof.completeness import as_csv
+    from archiver.reconciling import ReconcileRequest, run_reconcile
+
+    if since is None:
+        raise click.UsageError("reconcile needs --since")
+    settings = context.settings()
+    request = asked.request(ReconcileRequest, settings, since, until, account_ids)
+    if csv_file is not None:
+        asked.check_result_file("--csv", csv_file)
+    with context.progress() as progress:
+        result = context.loop(lambda stop: run_reconcile(settings, request, stop=stop, watcher=progress))
+    say(result.report, reconcile_words.reconcile_words, as_json)
+    if csv_file is not None:
+        asked.write_result_file("--csv", csv_file, as_csv(result.report.days))
+    leave(result.exit_code(signal=context.stopped_by))
+
+
+@click.command()
+@click.argument("recording_id")
+@as_json
+@click.pass_obj
+def explain(context: Context, recording_id: str, as_json: bool) -> None:
+    """Show everything known of one recording: each try and its reason, object, digests, and what the store shows now."""
+    from archiver.inspection import run_explain
+
+    settings = context.settings()
+    say(context.loop(lambda _: run_explain(settings, recording_id)), words.explain_words, as_json)
+
+
+@click.command()
+@click.option("--full", is_flag=True, help="Read the recordings too, to the last byte, and compare them.")
+@click.option(
+    "--adopt",
+    "folder",
+    metavar="DIR",
+    type=click.Path(path_type=Path),
+    help="Take over what another tool saved in DIR, without downloading it.",
+)
+@since
+@until
+@accounts
+@as_json
+@click.pass_obj
+def rebuild(
+    context: Context,
+    full: bool,
+    folder: Path | None,
+    since: str | None,
+    until: str | None,
+    account_ids: tuple[str, ...],
+    as_json: bool,
+) -> None:
+    """Make a new ledger from the archive alone, or bring an old one up to date; --adopt takes recordings over."""
+    from archiver import rebuild_words
+
+    if folder is not None:
+        if full:
+            raise click.UsageError("--full and --adopt exclude each other: what is adopted is read anyhow")
+        _adopt(context, folder, since, until, account_ids, as_json)
+    if since or until or account_ids:
+        raise click.UsageError("--since, --until and --account need --adopt: a rebuild takes in the whole archive")
+    from archiver.restoring import RebuildRequest, run_rebuild
+
+    settings = context.settings()
+    report = context.loop(lambda stop: run_rebuild(settings, RebuildRequest(full), stop=stop))
+    say(report, rebuild_words.rebuild_words, as_json)
+    context.leave_if_stopped()
+    leave(ExitCode.LEFT if report.problems_total else ExitCode.DONE)
+
+
+def _adopt(
+    context: Context, folder: Path, since: str | None, until: str | None, account_ids: tuple[str, ...], as_json: bool
+) -> NoReturn:
+    from archiver import rebuild_words
+    from archiver.adopting import run_adopt
+    from archiver.assembly import RunRequest
+
+    settings = context.settings()
+    request = asked.request(RunRequest, settings, since, until, account_ids)
+    with context.progress() as progress:
+        report = context.loop(lambda stop: run_adopt(settings, request, folder, stop=stop, watcher=progress))
+    say(report, rebuild_words.adopt_words, as_json)
+    context.leave_if_stopped()
+    leave(ExitCode(report.exit_code))
