@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from archiver.errors import ObjectNotFound
 from archiver.keys import AUDIT_PREFIX
 from archiver.ledger.values_sealing import TrailMark
-from archiver.proof.audit import TRAIL_KEY, TrailFile, digest_of, record_of
+from archiver.proof.audit import BEGINNING, TRAIL_KEY, TrailFile, digest_of, record_of
 from archiver.proof.audit_check import Examination, finding
 from archiver.proof.findings import Finding, Kind
 from archiver.proof.in_memory import InMemory
@@ -45,6 +45,38 @@ def copy_lines(file: TrailFile, store: Store, *, after: int) -> TrailMark | None
         store.put([NewObject(f"{AUDIT_PREFIX}{first:012}-{through}.jsonl", InMemory(data), "application/x-ndjson")])
         last = TrailMark(through, digest_of(lines[-1]))
     return last
+
+
+def restore_lines(file: TrailFile, store: Store) -> int:
+    """Bring back the end of a trail that was lost with its disk; how many lines it was.
+
+    Only for a ledger that knows of no record: otherwise what is missing was taken away, which must be seen. Killed, the
+    file holds a part, and the same again brings the rest.
+
+    Raises:
+        StoreError.
+    """
+    restored = 0
+    with file.writing() as opened:
+        line, torn = opened.end()
+        last = record_of(line) if line else None
+        seq, previous = (last.seq, digest_of(line)) if last is not None else (0, BEGINNING)
+        for copy in copies_in(store):
+            if copy.through <= seq:
+                continue
+            fitting: list[bytes] = []
+            for each in b"".join(store.open(copy.key)).splitlines(keepends=True):
+                record = record_of(each)
+                if record is not None and record.seq == seq + 1 and record.previous == previous:
+                    fitting.append(each)
+                    seq, previous = record.seq, digest_of(each)
+            if fitting and torn:
+                opened.cut(len(torn))
+                torn = b""
+            if fitting:
+                opened.add(b"".join(fitting))
+                restored += len(fitting)
+    return restored
 
 
 def _batches(lines: Iterator[bytes], after: int) -> Iterator[tuple[int, int, list[bytes]]]:

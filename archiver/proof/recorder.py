@@ -9,7 +9,7 @@ from archiver.ledger.values_sealing import TrailMark, TrailMarkName
 from archiver.pipeline.threads import Threads
 from archiver.proof.audit import Draft, Record, TrailFile, add_records, record_of
 from archiver.proof.audit_check import Examination, TrailReport
-from archiver.proof.audit_copies import compare_copies, copied_through, copies_in, copy_lines
+from archiver.proof.audit_copies import compare_copies, copied_through, copies_in, copy_lines, restore_lines
 from archiver.stores.base import Store
 
 
@@ -42,13 +42,16 @@ class Recorder:
     async def add(self, drafts: Sequence[Draft]) -> None:
         """Add records, all of them durable on return, and note the last one in the ledger.
 
-        Killed in between, the trail is ahead of the ledger, which the next addition makes good.
+        Killed in between, the trail is ahead of the ledger, which the next addition makes good. With a ledger that knows
+        of no record yet, a trail that was lost comes back from its copies first.
 
         Raises:
             StoreDenied, StoreFull, StoreUnavailable: none of them is there.
             LedgerError: they may be there.
         """
         mark = self._head or await self._ledger.trail_mark(TrailMarkName.HEAD)
+        if mark is None and self._copies is not None:
+            await self._threads.run(restore_lines, self._file, self._copies)
         ours = [draft if draft.run_id else replace(draft, run_id=self._run_id) for draft in drafts]
         self._head = await self._threads.run(add_records, self._file, ours, who=self._who, at=self._now(), mark=mark)
         await self._ledger.raise_trail_mark(TrailMarkName.HEAD, self._head)
