@@ -164,7 +164,7 @@ class RealDisk:
 
 
 _TELLS_SINCE = (5, 8)
-_TELL_LOSSES = frozenset({"ext4", "xfs", "btrfs", "f2fs", "tmpfs"})
+_TELL_LOSSES = frozenset({"ext4", "xfs", "f2fs", "tmpfs"})
 
 
 def _libc() -> ctypes.CDLL:
