@@ -43,3 +43,16 @@ requests_per_s = {requests_per_s}
 [store.local]
 root = "{root}"
 """
+
+
+def settings_without_pbx(root: Path) -> str:
+    """For commands that ask no PBX anything."""
+    return settings_toml(
+        base_url="http://127.0.0.1:1",
+        ca_file=None,
+        page_size=1000,
+        concurrency=8,
+        processes=1,
+        store=LOCAL_STORE.format(durable="false"),
+        root=root,
+    )

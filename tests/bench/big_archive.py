@@ -14,7 +14,7 @@ from pathlib import Path
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values import Outcome
 
-from .archiver_settings import LOCAL_STORE, settings_toml
+from .archiver_settings import settings_without_pbx
 from .corpus import ACCOUNT_ID, BEGIN
 
 _A_DAY = 10_000
@@ -52,15 +52,7 @@ def make_archive(root: Path, count: int, size_bytes: int) -> Path:
     asyncio.run(_empty_ledger(archive))
     made = _linked(archive, count, size_bytes) if size_bytes < 1000 else _written(archive, count, size_bytes)
     _fill(archive, made)
-    text = settings_toml(
-        base_url="http://127.0.0.1:1",
-        ca_file=None,
-        page_size=1000,
-        concurrency=8,
-        processes=1,
-        store=LOCAL_STORE.format(durable="false"),
-        root=archive,
-    )
+    text = settings_without_pbx(archive)
     settings.write_text(text, encoding="utf-8")
     return settings
 

@@ -14,7 +14,7 @@ from archiver.recording import Fixity
 from archiver.simulator import SimulatedRecording, Switches
 from archiver.simulator.documents import Documents
 
-from .archiver_settings import LOCAL_STORE, settings_toml
+from .archiver_settings import settings_without_pbx
 from .bench import Bench, say
 from .corpus import ACCOUNT_ID
 from .launching import Ended, launch
@@ -61,15 +61,7 @@ def _rebuilt(bench: Bench, root: Path, count: int) -> Ended:
     for path in (root / ".archiver").glob("l*"):
         path.unlink()
     settings = bench.chosen.work / "rebuild.toml"
-    text = settings_toml(
-        base_url="http://127.0.0.1:1",
-        ca_file=None,
-        page_size=1000,
-        concurrency=8,
-        processes=1,
-        store=LOCAL_STORE.format(durable="false"),
-        root=root,
-    )
+    text = settings_without_pbx(root)
     settings.write_text(text)
     settings.chmod(0o600)
     command = [bench.chosen.archiver, "--settings", str(settings), "rebuild", "--json"]

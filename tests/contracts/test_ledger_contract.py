@@ -1,7 +1,6 @@
 """The ledger's promise, held against every ledger in `ledgers.KINDS`."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -10,7 +9,6 @@ import pytest
 from ledgers import (
     ACCOUNT,
     DAY,
-    KINDS,
     NOON,
     PROGRESS,
     SHA,
@@ -29,25 +27,6 @@ from archiver.recording import Fixity, Status
 from archiver.window import Window
 
 HOUR = timedelta(hours=1)
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: str(kind.name))
-def kind(request: pytest.FixtureRequest) -> LedgerKind:
-    found = request.param
-    assert isinstance(found, LedgerKind)
-    return found
-
-
-@pytest.fixture
-async def ledger(kind: LedgerKind, tmp_path: Path) -> AsyncIterator[SqlLedger]:
-    opened = await kind.open(tmp_path)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def run(ledger: SqlLedger) -> Run:
-    return await ledger.begin_run("first", started_at=NOON)
 
 
 async def next_run(ledger: SqlLedger) -> Run:

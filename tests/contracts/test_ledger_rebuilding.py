@@ -2,13 +2,12 @@
 
 import random
 import sys
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ledgers import ACCOUNT, KINDS, NOON, SHA, LedgerKind, archived, failed, list_page, recording
+from ledgers import ACCOUNT, NOON, SHA, LedgerKind, archived, failed, list_page, recording
 
 from archiver.ledger.ledger import SqlLedger
 from archiver.ledger.values import ArchivedEntry
@@ -16,20 +15,6 @@ from archiver.ledger.values_rebuilding import Entering, StoredRecording
 from archiver.recording import Fixity, Status
 
 ENTERED, KNOWN, DIFFERS, EXPIRED = Entering
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: str(kind.name))
-def kind(request: pytest.FixtureRequest) -> LedgerKind:
-    found = request.param
-    assert isinstance(found, LedgerKind)
-    return found
-
-
-@pytest.fixture
-async def ledger(kind: LedgerKind, tmp_path: Path) -> AsyncIterator[SqlLedger]:
-    opened = await kind.open(tmp_path)
-    yield opened
-    await opened.close()
 
 
 def stored(

@@ -1,12 +1,11 @@
 """What a repair may do to a ledger, held against every ledger in `ledgers.KINDS`."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from ledgers import KINDS, NOON, SHA, LedgerKind, archived, list_page, recording
+from ledgers import NOON, SHA, LedgerKind, archived, list_page, recording
 
 from archiver.errors import LedgerError
 from archiver.ledger.ledger import SqlLedger
@@ -15,20 +14,6 @@ from archiver.recording import Fixity, Status
 
 LATER = NOON + timedelta(hours=1)
 OTHER = bytes(reversed(SHA))
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: str(kind.name))
-def kind(request: pytest.FixtureRequest) -> LedgerKind:
-    found = request.param
-    assert isinstance(found, LedgerKind)
-    return found
-
-
-@pytest.fixture
-async def ledger(kind: LedgerKind, tmp_path: Path) -> AsyncIterator[SqlLedger]:
-    opened = await kind.open(tmp_path)
-    yield opened
-    await opened.close()
 
 
 @pytest.fixture

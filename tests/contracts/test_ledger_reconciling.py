@@ -1,12 +1,11 @@
 """What reconciling asks of every ledger: how recordings stand, and the archived CDRs."""
 
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import date, timedelta
 from pathlib import Path
 
 import pytest
-from ledgers import ACCOUNT, DAY, KINDS, NOON, SHA, LedgerKind, archived, failed, list_page, recording
+from ledgers import ACCOUNT, DAY, NOON, SHA, LedgerKind, archived, failed, list_page, recording
 
 from archiver.errors import LedgerError
 from archiver.ledger.ledger import SqlLedger
@@ -16,25 +15,6 @@ from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
 
 OTHER = "f" * 32
-
-
-@pytest.fixture(params=KINDS, ids=lambda kind: str(kind.name))
-def kind(request: pytest.FixtureRequest) -> LedgerKind:
-    found = request.param
-    assert isinstance(found, LedgerKind)
-    return found
-
-
-@pytest.fixture
-async def ledger(kind: LedgerKind, tmp_path: Path) -> AsyncIterator[SqlLedger]:
-    opened = await kind.open(tmp_path)
-    yield opened
-    await opened.close()
-
-
-@pytest.fixture
-async def run(ledger: SqlLedger) -> Run:
-    return await ledger.begin_run("first", started_at=NOON)
 
 
 def bare(recording_id: str) -> Recording:

@@ -1,0 +1,32 @@
+"""The ledgers, for each test that holds them to their promise."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from ledgers import KINDS, NOON, LedgerKind
+
+from archiver.ledger.ledger import SqlLedger
+from archiver.ledger.values import Run
+
+
+@pytest.fixture(params=KINDS, ids=lambda kind: str(kind.name))
+def kind(request: pytest.FixtureRequest) -> LedgerKind:
+    """Each kind of ledger in its turn."""
+    found = request.param
+    assert isinstance(found, LedgerKind)
+    return found
+
+
+@pytest.fixture
+async def ledger(kind: LedgerKind, tmp_path: Path) -> AsyncIterator[SqlLedger]:
+    """An empty one, open."""
+    opened = await kind.open(tmp_path)
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+async def run(ledger: SqlLedger) -> Run:
+    """Its first run."""
+    return await ledger.begin_run("first", started_at=NOON)
