@@ -262,12 +262,12 @@ def test_a_run_that_is_under_way_is_named_and_not_disturbed(tmp_path: Path) -> N
 
 
 def test_a_doctor_that_is_interrupted_ends_at_once_and_leaves_nothing(tmp_path: Path) -> None:
-    slow = Fault(on="login", action=Delay(seconds=8), times=-1)
+    slow = Fault(on="login", action=Delay(seconds=40), times=-1)
     with rig(tmp_path / "work", fresh(), faults=[slow]) as it:
         running = it.start("doctor", "--json")
         until(lambda: it.pbx.stats.logins > 0 or it.pbx.stats.requests > 0)
         running.signal(signal.SIGINT)
-        said = running.wait(timeout_s=4)
+        said = running.wait(timeout_s=20)
         assert (said.code, said.out) == (130, "")
         assert it.temporaries() == []
 

@@ -135,7 +135,11 @@ def test_no_number_and_no_name_of_the_corpus_gets_into_the_trail(tmp_path: Path)
                 words.update(re.findall(r"\+?\d{7,15}", re.sub(r"\d{6}-[0-9a-f]+|[0-9a-f]{32}", "", metadata)))
         words -= {each["at"] for each in records(it)}
         assert len(words) > 10
-        assert [word for word in words if word in said] == []
+        # On its own and not within a digest; an extension of a few digits may well be some count.
+        told = {
+            word for word in words if len(word) > 4 and re.search(rf"(?<![0-9a-f]){re.escape(word)}(?![0-9a-f])", said)
+        }
+        assert told == set()
         assert "simulator" not in said
 
 

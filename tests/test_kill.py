@@ -13,6 +13,7 @@ from archiver.simulator import Switches
 
 KILLS = 12
 RECORDINGS = 40
+IN_FLIGHT = 4
 
 
 @pytest.mark.parametrize("ordinal", range(KILLS))
@@ -36,6 +37,7 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next_row_57(tmp_path: Pat
         assert started.wait().code in {-signal.SIGKILL, 0}
         for name, data in it.media().items():
             assert data == source[name], name
+        asked, stored = it.pbx.stats.media, len(it.media())
         said = it.run()
         report = said.json
         assert (said.code, report["outcome"], report["listed"]) == (0, "complete", RECORDINGS)
@@ -43,8 +45,8 @@ def test_a_run_killed_at_any_moment_is_finished_by_the_next_row_57(tmp_path: Pat
         assert report["archived"] + report["already_archived"] == RECORDINGS
         assert_holds_all(it, rows)
         assert max(it.pbx.stats.media_gets.values()) <= 2
-        # What was not under way when the run died is not fetched again.
-        assert it.pbx.stats.media <= RECORDINGS + 2 * 4
+        # Nothing that was stored when the run died is fetched again; some requests were still on their way to be counted.
+        assert it.pbx.stats.media <= RECORDINGS + asked - stored + IN_FLIGHT
         assert it.run().json["already_archived"] == RECORDINGS
 
 
