@@ -1,5 +1,6 @@
-"""The ledgers, for each test that holds them to their promise."""
+"""What holds for every test, and the ledgers for those that hold them to their promise."""
 
+import signal
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -8,6 +9,12 @@ from ledgers import KINDS, NOON, LedgerKind
 
 from archiver.ledger.ledger import SqlLedger
 from archiver.ledger.values import Run
+
+
+def pytest_configure() -> None:
+    """A shell starts what it puts into the background with Ctrl-C ignored, which the commands under test would inherit."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: str(kind.name))
