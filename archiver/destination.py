@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from archiver.errors import SettingsError
-from archiver.settings import S3StoreSettings, Settings
+from archiver.settings import Settings
+from archiver.settings.sections import S3StoreSettings
 from archiver.stores.archive_folder import ArchiveFolder
 from archiver.stores.base import Store
 from archiver.stores.disk import spoken

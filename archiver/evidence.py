@@ -17,14 +17,14 @@ from archiver.errors import ArchiverError, LedgerError, StoreError
 from archiver.ledger.base import Ledger
 from archiver.pipeline.run import Ended, Failure
 from archiver.pipeline.threads import Threads
-from archiver.proof.audit import Draft, Record
-from archiver.proof.audit_check import TrailReport
-from archiver.proof.audit_drafts import verification
-from archiver.proof.findings import Finding
-from archiver.proof.manifest_check import KnownParts, check_manifests
-from archiver.proof.manifests import Sealer
-from archiver.proof.recorder import Recorder, check_trail, read_trail
-from archiver.proof.verify import SHARES, Level, Scope, VerifyReport
+from archiver.proof.evidence.audit import Draft, Record
+from archiver.proof.evidence.audit_check import TrailReport
+from archiver.proof.evidence.audit_drafts import verification
+from archiver.proof.evidence.manifest_check import KnownParts, check_manifests
+from archiver.proof.evidence.manifests import Sealer
+from archiver.proof.evidence.recorder import Recorder, check_trail, read_trail
+from archiver.proof.verification.findings import Finding
+from archiver.proof.verification.verify import SHARES, Level, Scope, VerifyReport
 from archiver.settings import Settings
 from archiver.stores.trail_file import TrailFile
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from archive_rig import ACCOUNTS, SINCE, UNTIL, key, media
 
-from archiver.archiving import RunResult, run_archive
 from archiver.assembly import RunRequest, utc_now
+from archiver.commands.archiving import RunResult, run_archive
 from archiver.pipeline.tally import Tally
 from archiver.settings import Settings
 from archiver.simulator import SimulatedRecording

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from in_process import PERIOD, Silent, archived, made
 
-from archiver.adopting import run_adopt
-from archiver.inspection import VerifyRequest, run_explain, run_verify
-from archiver.proof.found_files import ids_in
+from archiver.commands.adopting import run_adopt
+from archiver.commands.inspection import VerifyRequest, run_explain, run_verify
+from archiver.proof.restoration.found_files import ids_in
 from archiver.reports.adopt_report import AdoptReport
 from archiver.reports.run_report import RunReport
 from archiver.simulator import DELETE, BytesMedia, SimulatedRecording

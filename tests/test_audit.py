@@ -22,10 +22,10 @@ from archiver.errors import StoreFull, StoreUnavailable
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values_sealing import TrailMark
 from archiver.pipeline.threads import Threads
-from archiver.proof.audit import BEGINNING, Details, Draft, Record, What, add_records, digest_of, nameless
-from archiver.proof.audit_check import Examination, TrailReport
-from archiver.proof.findings import Kind
-from archiver.proof.recorder import Recorder, check_trail
+from archiver.proof.evidence.audit import BEGINNING, Details, Draft, Record, What, add_records, digest_of, nameless
+from archiver.proof.evidence.audit_check import Examination, TrailReport
+from archiver.proof.evidence.recorder import Recorder, check_trail
+from archiver.proof.verification.findings import Kind
 from archiver.stores.archive_folder import ArchiveFolder
 from archiver.stores.disk import RealDisk
 from archiver.stores.trail_file import TrailFile

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from archiver.keys import check_key
 from archiver.ledger.values_reconciling import CdrFile
-from archiver.proof.cdr_files import DayOfCdrs, Kept, Tools, cdr_key, lines_of
+from archiver.proof.reconciliation.cdr_files import DayOfCdrs, Kept, Tools, cdr_key, lines_of
 from archiver.recording import Cdr, Fixity
 from archiver.stores.base import NewObject
 from archiver.stores.local import LocalStore

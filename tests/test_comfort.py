@@ -14,8 +14,8 @@ import pytest
 from archive_rig import SINCE, UNTIL, rig
 
 from archiver.cli import context
+from archiver.cli.words.run import plan_words
 from archiver.reports.plan import PlanReport, Volume
-from archiver.words import plan_words
 
 PROGRAM = [sys.executable, "-m", "archiver"]
 

@@ -12,8 +12,8 @@ import archiver
 from archiver.cli import cli
 from archiver.errors import ExitCode
 from archiver.pipeline import worker
-from archiver.proof.audit import What
-from archiver.proof.findings import Kind
+from archiver.proof.evidence.audit import What
+from archiver.proof.verification.findings import Kind
 from archiver.recording import Status
 from archiver.reports.doctor import FIRST
 

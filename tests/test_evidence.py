@@ -16,7 +16,7 @@ from s3_kinds import CREDENTIALS, admin, bucket, prefixed
 from s3_proxy import Fault, proxied, refuse
 from test_s3_end_to_end import use
 
-from archiver.proof.audit import Draft, What, add_records
+from archiver.proof.evidence.audit import Draft, What, add_records
 from archiver.simulator import Corpus, Simulator, SimulatorThread
 from archiver.stores.archive_folder import ArchiveFolder
 from archiver.stores.trail_file import TrailFile

@@ -27,10 +27,10 @@ from archiver.ledger.ledger import SqlLedger, open_ledger
 from archiver.ledger.values import Settlement
 from archiver.ledger.values_sealing import Sealed
 from archiver.pipeline.threads import Threads
-from archiver.proof.manifest_check import KnownParts, check_manifests
-from archiver.proof.manifests import Sealer
-from archiver.proof.recorder import Recorder, check_trail
-from archiver.proof.verify import Level
+from archiver.proof.evidence.manifest_check import KnownParts, check_manifests
+from archiver.proof.evidence.manifests import Sealer
+from archiver.proof.evidence.recorder import Recorder, check_trail
+from archiver.proof.verification.verify import Level
 from archiver.recording import Fixity, Status
 from archiver.stores.base import NewObject, StoredObject
 from archiver.stores.local import LocalStore

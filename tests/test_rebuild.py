@@ -20,14 +20,14 @@ import pytest
 from archive_rig import SINCE, UNTIL, Rig, key, recording, recordings, rig, until
 from in_process import NIGHTLY, PERIOD, Silent, archived, made
 
-from archiver.archiving import run_archive
 from archiver.assembly import RunRequest
-from archiver.inspection import VerifyRequest, run_explain, run_verify
-from archiver.proof.verify import VerifyReport
+from archiver.commands.archiving import run_archive
+from archiver.commands.inspection import VerifyRequest, run_explain, run_verify
+from archiver.commands.restoring import RebuildRequest, run_rebuild
+from archiver.proof.verification.verify import VerifyReport
 from archiver.reports.explain import Explained
 from archiver.reports.rebuild_report import RebuildReport
 from archiver.reports.run_report import RunReport
-from archiver.restoring import RebuildRequest, run_rebuild
 from archiver.settings import Settings
 
 RECORDINGS = 12

@@ -16,15 +16,15 @@ from archive_rig import ACCOUNTS, BEGIN_UNIX_S, cdr, key, media, recording, reco
 from in_process import PERIOD, Silent, archived, files, made, source
 
 from archiver.assembly import utc_now
+from archiver.commands.inspection import VerifyRequest, run_verify
+from archiver.commands.reconciling import ReconcileRequest, ReconcileResult, run_reconcile
 from archiver.errors import ExitCode, SettingsError
-from archiver.inspection import VerifyRequest, run_verify
 from archiver.pbx.base import CdrsAnswer
 from archiver.pbx.payloads import cdrs_page
-from archiver.proof.classes import CallRecord, Class
-from archiver.proof.completeness import DayStatement
-from archiver.proof.findings import Kind
-from archiver.proof.verify import Level
-from archiver.reconciling import ReconcileRequest, ReconcileResult, run_reconcile
+from archiver.proof.reconciliation.classes import CallRecord, Class
+from archiver.proof.reconciliation.completeness import DayStatement
+from archiver.proof.verification.findings import Kind
+from archiver.proof.verification.verify import Level
 from archiver.settings import Settings
 from archiver.simulator import (
     Body,

@@ -14,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver import reconcile_words
+from archiver.cli.words.reconcile import CALL_RECORDS, CLASSES
 from archiver.keys import KeyTemplate
 from archiver.ledger.values_reconciling import CdrFile
-from archiver.proof.classes import (
+from archiver.proof.reconciliation.classes import (
     CallRecord,
     Cause,
     Class,
@@ -27,8 +27,8 @@ from archiver.proof.classes import (
     class_of,
     together,
 )
-from archiver.proof.completeness import OpenDay, as_csv, neutral, something_left, sums
-from archiver.proof.days import Day, days, folder_of
+from archiver.proof.reconciliation.completeness import OpenDay, as_csv, neutral, something_left, sums
+from archiver.proof.reconciliation.days import Day, days, folder_of
 from archiver.recording import Cdr, Fixity, Status
 from archiver.window import Window
 
@@ -40,7 +40,7 @@ PAGE = (Path(__file__).parent.parent / "docs" / "reconcile.md").read_text("utf-8
 @pytest.mark.parametrize("word", [*Class, *CallRecord])
 def test_every_class_and_every_call_record_is_explained_and_has_words(word: Class | CallRecord) -> None:
     assert f"| `{word.value}` |" in PAGE
-    assert [word in words for words in (reconcile_words._CLASSES, reconcile_words._CALL_RECORDS)].count(True) == 1
+    assert [word in words for words in (CLASSES, CALL_RECORDS)].count(True) == 1
 
 
 subjects = st.builds(

@@ -8,11 +8,11 @@ import pytest
 from archiver.keys import sidecar_key
 from archiver.ledger.base_repair import Repairable
 from archiver.ledger.values import ArchivedEntry
-from archiver.proof.findings import Finding, Kind
-from archiver.proof.mender import Mended
-from archiver.proof.relisting import window_of
-from archiver.proof.repair import Mending, Wanted, batched, told
-from archiver.proof.repairs import Action, Repair, repairs_of
+from archiver.proof.mending.mender import Mended
+from archiver.proof.mending.relisting import window_of
+from archiver.proof.mending.repair import Mending, Wanted, batched, told
+from archiver.proof.mending.repairs import Action, Repair, repairs_of
+from archiver.proof.verification.findings import Finding, Kind
 from archiver.recording import Fixity, Recording
 
 AT = datetime(2026, 5, 6, 12, tzinfo=UTC)

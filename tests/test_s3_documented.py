@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 from typing import get_args
 
-from archiver.settings import S3StoreSettings
+from archiver.settings.sections import S3StoreSettings
 from archiver.stores.s3_connection import Operation
 
 PAGE = (Path(__file__).parent.parent / "docs" / "s3.md").read_text("utf-8")

@@ -14,11 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr, ValidationError
 
-import archiver.setting_checks as values
-from archiver import settings as module
-from archiver.bandwidth import Bandwidth, parse_size
+import archiver.settings.checks as values
 from archiver.errors import ExitCode, SettingsError
-from archiver.settings import PbxSettings, Settings, load
+from archiver.settings import Settings, load
+from archiver.settings import loading as module
+from archiver.settings.bandwidth import Bandwidth, parse_size
+from archiver.settings.sections import PbxSettings
 
 EXAMPLE = Path(__file__).parent.parent / "settings.example.toml"
 SECRET = "hunter2-Very-Secret"

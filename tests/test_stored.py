@@ -12,7 +12,7 @@ from archiver import sidecar
 from archiver.keys import KeyTemplate, sidecar_key
 from archiver.ledger.values_rebuilding import StoredRecording
 from archiver.pbx.payloads import recordings_page
-from archiver.proof.stored import Groups, Misfit, Read, read_groups
+from archiver.proof.restoration.stored import Groups, Misfit, Read, read_groups
 from archiver.recording import Fixity, Recording
 from archiver.stores.base import ObjectHead
 

@@ -15,8 +15,8 @@ from ledgers import recording as listed_recording
 
 from archiver.errors import StoreError
 from archiver.pipeline.threads import Threads
-from archiver.proof.findings import Kind
-from archiver.proof.verify import Level, Scope, VerifyReport, verify
+from archiver.proof.verification.findings import Kind
+from archiver.proof.verification.verify import Level, Scope, VerifyReport, verify
 from archiver.recording import Fixity
 from archiver.stores.base import NewObject
 from archiver.stores.disk import RealDisk

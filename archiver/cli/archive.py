@@ -2,8 +2,11 @@
 
 import click
 
-from archiver import asked, words
+from archiver.cli import asked
 from archiver.cli.context import Context, accounts, as_json, leave, say, since, until
+from archiver.cli.words.doctor import doctor_words
+from archiver.cli.words.run import plan_words, run_words
+from archiver.cli.words.status import status_words
 from archiver.errors import ExitCode
 
 
@@ -32,9 +35,9 @@ def run(
     as_json: bool,
 ) -> None:
     """Archive: with --since a backfill of [since, until), without it the nightly run. Due retries come along."""
-    from archiver.archiving import run_archive, started_pool
     from archiver.assembly import RunRequest
-    from archiver.inspection import run_plan
+    from archiver.commands.archiving import run_archive, started_pool
+    from archiver.commands.inspection import run_plan
     from archiver.reports.run_report import exit_code
 
     settings = context.settings()
@@ -42,13 +45,13 @@ def run(
     request = asked.request(RunRequest, settings, since, until, account_ids, **more)
     if dry_run:
         plan_report = context.loop(lambda _: run_plan(settings, request, compare=True))
-        say(plan_report, words.plan_words, as_json)
+        say(plan_report, plan_words, as_json)
         leave(ExitCode.LEFT if plan_report.windows_incomplete else ExitCode.DONE)
     # Before there is any thread: the progress bar has one.
     pool = started_pool(settings)
     with context.progress() as progress:
         result = context.loop(lambda stop: run_archive(settings, request, stop=stop, watcher=progress, pool=pool))
-    say(result.report, words.run_words, as_json)
+    say(result.report, run_words, as_json)
     leave(exit_code(result.tally, result.pages, result.ended, signal=context.stopped_by))
 
 
@@ -57,10 +60,10 @@ def run(
 @click.pass_obj
 def status(context: Context, as_json: bool) -> None:
     """Show per account: covered through, recordings and bytes by status, oldest pending, last run."""
-    from archiver.inspection import run_status
+    from archiver.commands.inspection import run_status
 
     settings = context.settings()
-    say(context.loop(lambda _: run_status(settings)), words.status_words, as_json)
+    say(context.loop(lambda _: run_status(settings)), status_words, as_json)
 
 
 @click.command()
@@ -72,14 +75,14 @@ def status(context: Context, as_json: bool) -> None:
 def plan(context: Context, since: str | None, until: str | None, account_ids: tuple[str, ...], as_json: bool) -> None:
     """Walk the listing only: recordings, bytes, hours at the configured limits, free space, by month."""
     from archiver.assembly import RunRequest
-    from archiver.inspection import run_plan
+    from archiver.commands.inspection import run_plan
 
     if since is None:
         raise click.UsageError("plan needs --since")
     settings = context.settings()
     request = asked.request(RunRequest, settings, since, until, account_ids)
     report = context.loop(lambda _: run_plan(settings, request, compare=False))
-    say(report, words.plan_words, as_json)
+    say(report, plan_words, as_json)
     leave(ExitCode.LEFT if report.windows_incomplete else ExitCode.DONE)
 
 
@@ -88,8 +91,8 @@ def plan(context: Context, since: str | None, until: str | None, account_ids: tu
 @click.pass_obj
 def doctor(context: Context, as_json: bool) -> None:
     """Look at settings, store, ledger and PBX, and say what to mend; archives nothing."""
-    from archiver.examination import examine
+    from archiver.commands.examination import examine
 
     report = examine(context.settings_file, hide=context.redaction.hide)
-    say(report, words.doctor_words, as_json)
+    say(report, doctor_words, as_json)
     leave(ExitCode(report.exit_code))

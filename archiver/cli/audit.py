@@ -16,12 +16,12 @@ def audit() -> None:
 @click.pass_obj
 def check(context: Context, as_json: bool) -> None:
     """Say whether the trail is whole: every record bound to the one before it; exit code 7 where it was cut or edited."""
-    from archiver import proof_words
+    from archiver.cli.words.audit import trail_words
     from archiver.evidence import run_audit_check
 
     settings = context.settings()
     report = context.loop(lambda _: run_audit_check(settings))
-    say(report, proof_words.trail_words, as_json)
+    say(report, trail_words, as_json)
     leave(ExitCode.DONE if report.whole else ExitCode.DAMAGE)
 
 
@@ -31,8 +31,8 @@ def check(context: Context, as_json: bool) -> None:
 @click.pass_obj
 def show(context: Context, last: int, as_json: bool) -> None:
     """Show the last records of the trail, oldest first."""
-    from archiver import proof_words
+    from archiver.cli.words.audit import records_words
     from archiver.evidence import run_audit_show
 
     settings = context.settings()
-    say(context.loop(lambda _: run_audit_show(settings, last)), proof_words.records_words, as_json)
+    say(context.loop(lambda _: run_audit_show(settings, last)), records_words, as_json)

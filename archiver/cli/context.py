@@ -14,10 +14,10 @@ import click
 import msgspec
 import structlog
 
+from archiver.cli.progress import Progress
 from archiver.engine.loop import run_tuned
 from archiver.errors import ExitCode
 from archiver.logs import Redaction
-from archiver.progress import Progress
 
 T = TypeVar("T")
 

@@ -5,8 +5,10 @@ from typing import NoReturn
 
 import click
 
-from archiver import asked, words
+from archiver.cli import asked
 from archiver.cli.context import Context, accounts, as_json, leave, say, since, until
+from archiver.cli.words.explain import explain_words
+from archiver.cli.words.verify import verify_words
 from archiver.errors import ExitCode
 
 
@@ -40,9 +42,9 @@ def verify(
     as_json: bool,
 ) -> None:
     """Compare ledger, sidecars and stored objects, both ways; everything that does not agree is named, exit code 7."""
-    from archiver.inspection import VerifyRequest, run_verify
-    from archiver.proof.verify import Level
-    from archiver.repairing import run_repair
+    from archiver.commands.inspection import VerifyRequest, run_verify
+    from archiver.commands.repairing import run_repair
+    from archiver.proof.verification.verify import Level
 
     settings = context.settings()
     period = asked.period(settings, since, until)
@@ -52,7 +54,7 @@ def verify(
             report = context.loop(lambda stop: run_repair(settings, request, stop=stop, watcher=progress))
     else:
         report = context.loop(lambda stop: run_verify(settings, request, stop=stop))
-    say(report, words.verify_words, as_json)
+    say(report, verify_words, as_json)
     context.leave_if_stopped()
     unmended = len(report.findings) > report.repaired
     leave(ExitCode.DAMAGE if unmended else ExitCode.DESTINATION if report.not_recorded else ExitCode.DONE)
@@ -74,9 +76,9 @@ def reconcile(
     as_json: bool,
 ) -> None:
     """Compare CDRs, listing and archive day by day; archives the CDRs, and fetches recordings that only CDRs name."""
-    from archiver import reconcile_words
-    from archiver.proof.completeness import as_csv
-    from archiver.reconciling import ReconcileRequest, run_reconcile
+    from archiver.cli.words.reconcile import reconcile_words
+    from archiver.commands.reconciling import ReconcileRequest, run_reconcile
+    from archiver.proof.reconciliation.completeness import as_csv
 
     if since is None:
         raise click.UsageError("reconcile needs --since")
@@ -86,7 +88,7 @@ def reconcile(
         asked.check_result_file("--csv", csv_file)
     with context.progress() as progress:
         result = context.loop(lambda stop: run_reconcile(settings, request, stop=stop, watcher=progress))
-    say(result.report, reconcile_words.reconcile_words, as_json)
+    say(result.report, reconcile_words, as_json)
     if csv_file is not None:
         asked.write_result_file("--csv", csv_file, as_csv(result.report.days))
     leave(result.exit_code(signal=context.stopped_by))
@@ -98,10 +100,10 @@ def reconcile(
 @click.pass_obj
 def explain(context: Context, recording_id: str, as_json: bool) -> None:
     """Show everything known of one recording: each try and its reason, object, digests, and what the store shows now."""
-    from archiver.inspection import run_explain
+    from archiver.commands.inspection import run_explain
 
     settings = context.settings()
-    say(context.loop(lambda _: run_explain(settings, recording_id)), words.explain_words, as_json)
+    say(context.loop(lambda _: run_explain(settings, recording_id)), explain_words, as_json)
 
 
 @click.command()
@@ -128,7 +130,7 @@ def rebuild(
     as_json: bool,
 ) -> None:
     """Make a new ledger from the archive alone, or bring an old one up to date; --adopt takes recordings over."""
-    from archiver import rebuild_words
+    from archiver.cli.words.rebuild import rebuild_words
 
     if folder is not None:
         if full:
@@ -136,11 +138,11 @@ def rebuild(
         _adopt(context, folder, since, until, account_ids, as_json)
     if since or until or account_ids:
         raise click.UsageError("--since, --until and --account need --adopt: a rebuild takes in the whole archive")
-    from archiver.restoring import RebuildRequest, run_rebuild
+    from archiver.commands.restoring import RebuildRequest, run_rebuild
 
     settings = context.settings()
     report = context.loop(lambda stop: run_rebuild(settings, RebuildRequest(full), stop=stop))
-    say(report, rebuild_words.rebuild_words, as_json)
+    say(report, rebuild_words, as_json)
     context.leave_if_stopped()
     leave(ExitCode.LEFT if report.problems_total else ExitCode.DONE)
 
@@ -148,14 +150,14 @@ def rebuild(
 def _adopt(
     context: Context, folder: Path, since: str | None, until: str | None, account_ids: tuple[str, ...], as_json: bool
 ) -> NoReturn:
-    from archiver import rebuild_words
-    from archiver.adopting import run_adopt
     from archiver.assembly import RunRequest
+    from archiver.cli.words.rebuild import adopt_words
+    from archiver.commands.adopting import run_adopt
 
     settings = context.settings()
     request = asked.request(RunRequest, settings, since, until, account_ids)
     with context.progress() as progress:
         report = context.loop(lambda stop: run_adopt(settings, request, folder, stop=stop, watcher=progress))
-    say(report, rebuild_words.adopt_words, as_json)
+    say(report, adopt_words, as_json)
     context.leave_if_stopped()
     leave(ExitCode(report.exit_code))

@@ -6,8 +6,8 @@ from pathlib import Path
 import click
 import msgspec
 
-from archiver import words
 from archiver.cli.context import Context, as_json, leave, tell
+from archiver.cli.words.rehearsal import SimulatorAccess, demo_words, simulator_words
 from archiver.errors import ExitCode, SettingsError
 
 
@@ -41,7 +41,7 @@ def simulator(port: int, tls: bool, recordings: int, seed: int, faults: Path | N
         the_pbx = Simulator(corpus, faults=script, tls=certificate.server_context() if certificate else None, port=port)
 
         def announce(base_url: str) -> None:
-            access = words.SimulatorAccess(
+            access = SimulatorAccess(
                 base_url=base_url,
                 username=the_pbx.credentials.username,
                 domain=the_pbx.credentials.domain,
@@ -51,7 +51,7 @@ def simulator(port: int, tls: bool, recordings: int, seed: int, faults: Path | N
                 begin=begin,
                 recordings=recordings,
             )
-            tell(words.simulator_words(access, Path.cwd() / "simulator-archive"))
+            tell(simulator_words(access, Path.cwd() / "simulator-archive"))
 
         try:
             tell(serve(the_pbx, announce))
@@ -66,7 +66,7 @@ def simulator(port: int, tls: bool, recordings: int, seed: int, faults: Path | N
 @click.pass_obj
 def demo(context: Context, recordings: int, root: Path, as_json: bool) -> None:
     """Archive a simulated PBX into a folder and verify every byte: no settings, no credentials, no network."""
-    from archiver.demo import run_demo
+    from archiver.commands.demo import run_demo
     from archiver.reports.run_report import exit_code
 
     with context.progress() as progress:
@@ -75,6 +75,6 @@ def demo(context: Context, recordings: int, root: Path, as_json: bool) -> None:
     if as_json:
         tell(msgspec.json.encode({"run": result.report, "verified": verified}).decode())
     else:
-        tell(words.demo_words(found, str(root)))
+        tell(demo_words(found, str(root)))
     code = exit_code(result.tally, result.pages, result.ended, signal=context.stopped_by)
     leave(ExitCode.DAMAGE if verified.findings and code is ExitCode.DONE else code)

@@ -8,7 +8,7 @@ from archiver.errors import ExitCode
 from archiver.ledger.values import Outcome
 from archiver.pipeline.run import Ended
 from archiver.pipeline.tally import Tally
-from archiver.proof.adopt import Adoption, NotTaken
+from archiver.proof.restoration.adopt import Adoption, NotTaken
 from archiver.reports.run_report import stamp
 from archiver.window import Window
 

@@ -6,9 +6,9 @@ from datetime import datetime, tzinfo
 import msgspec
 
 from archiver.ledger.values import History
-from archiver.proof.audit import Record, What, stamp
-from archiver.proof.manifests import day_of, manifest_key
-from archiver.proof.verify import SHARES, Level, Scope
+from archiver.proof.evidence.audit import Record, What, stamp
+from archiver.proof.evidence.manifests import day_of, manifest_key
+from archiver.proof.verification.verify import SHARES, Level, Scope
 
 _MOST_VERIFICATIONS = 20
 

@@ -2,8 +2,8 @@
 
 import msgspec
 
-from archiver.proof.rebuild import Rebuilt
-from archiver.proof.stored import RebuildProblem
+from archiver.proof.restoration.rebuild import Rebuilt
+from archiver.proof.restoration.stored import RebuildProblem
 
 
 class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,0 +1,263 @@
+"""`archiver run`: a run is led from here, and its shares are worked on by the same coroutine in one process or many."""
+
+import asyncio
+import secrets
+from collections.abc import Callable, Sequence
+from contextlib import AsyncExitStack, suppress
+from dataclasses import dataclass, replace
+from datetime import datetime
+from functools import partial
+
+import msgspec
+
+from archiver.assembly import (
+    RunRequest,
+    access,
+    chosen_accounts,
+    hands_for,
+    limits_for,
+    make_bench,
+    partitions,
+    periods,
+    refuse_what_is_not_built,
+    utc_now,
+)
+from archiver.commands.restoring import memory_for_run
+from archiver.destination import Destination, accept_compliance, open_destination
+from archiver.engine.base import Seat, Watcher
+from archiver.engine.here import Here
+from archiver.engine.pool import Pool
+from archiver.errors import LedgerError
+from archiver.evidence import Evidence
+from archiver.ledger.base import Ledger
+from archiver.ledger.ledger import open_ledger
+from archiver.ledger.values import Run
+from archiver.pbx.base import Access, Traffic
+from archiver.pbx.session import PbxSession
+from archiver.pipeline.producer import Order
+from archiver.pipeline.run import Ended, Failure, run
+from archiver.pipeline.tally import Tally
+from archiver.pipeline.threads import Threads, seen_through
+from archiver.proof.evidence.audit_drafts import run_began, run_ended
+from archiver.reports.run_report import RunReport, outcome, run_report
+from archiver.settings import Settings
+from archiver.stores.lock import ArchiveLock
+from archiver.window import Window
+
+
+@dataclass(frozen=True, slots=True)
+class RunResult:
+    """A run's report with what the exit code needs."""
+
+    report: RunReport
+    tally: Tally
+    ended: Ended
+    pages: int
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """What everybody who works on a run must know; it can go to another process."""
+
+    settings: Settings
+    reach: Access
+    run: Run
+    account_ids: tuple[str, ...]
+    retry_missing: bool
+
+
+async def run_archive(
+    settings: Settings,
+    request: RunRequest,
+    *,
+    stop: asyncio.Event,
+    watcher: Watcher,
+    pool: Pool | None = None,
+    now: Callable[[], datetime] = utc_now,
+) -> RunResult:
+    """List, fetch, store, remember; the report is in the ledger too.
+
+    `pool` is of as many processes as the settings name, started already; they go by the wall clock, not by `now`.
+
+    Raises:
+        ArchiverError: when the run could not begin; once it has, fatal errors are in the result.
+    """
+    refuse_what_is_not_built(settings)
+    async with AsyncExitStack() as stack:
+        pool = await _pool(settings, pool, stack)
+        started_at = now().replace(microsecond=0)
+        account_ids = chosen_accounts(settings, request.account_ids)
+        reach = access(settings)
+        run_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
+        destination = open_destination(settings, durable=settings.archive.durable)
+        stack.callback(destination.close)
+        lock = ArchiveLock(destination.folder, run_id=run_id, started_at=started_at)
+        stack.callback(lock.close)
+        accept_compliance(settings, accepted=request.compliance_accepted)
+        await seen_through(destination.prepare)
+        memory = await memory_for_run(settings, destination, stack, stop=stop, now=now)
+        ledger = memory.ledger
+        wanted = await _wanted(settings, ledger, request, account_ids, started_at)
+        threads = await stack.enter_async_context(Threads(1, "evidence"))
+        evidence = Evidence(settings, destination, ledger, threads, run_id=run_id, now=now)
+        await evidence.recorder.add([run_began(_whole(wanted), account_ids)])
+        the_run = await ledger.begin_run(run_id, started_at=started_at)
+        await memory.begun(the_run)
+        share = Share(settings, reach, the_run, account_ids, request.retry_missing)
+        source = partitions(settings, wanted, started_at)
+        begun_s = asyncio.get_running_loop().time()
+        if pool is not None:
+            ended = await pool.run(_apart(share), source, stop=stop, watcher=watcher)
+            tally, traffic = pool.tally, pool.traffic
+        else:
+            here = Here(source, stop, watcher)
+            ended = await work(share, here, destination, ledger, now=now)
+            tally, traffic = here.tally, here.traffic
+        took_s = asyncio.get_running_loop().time() - begun_s
+        ended = await evidence.seal_after(ended)
+        result = await _finished(
+            share, ledger, ended, tally, traffic, period=_whole(wanted), took_s=took_s, ended_at=now(),
+            notes=memory.notes,
+        )  # fmt: skip
+        await memory.ended(the_run)
+        return await _witnessed(evidence, result)
+
+
+async def _wanted(
+    settings: Settings, ledger: Ledger, request: RunRequest, account_ids: Sequence[str], at: datetime
+) -> dict[str, list[Window]]:
+    """What to list, by account; the ledger remembers that it was asked for."""
+    wanted = {account_id: await periods(settings, ledger, request, account_id, at) for account_id in account_ids}
+    for account_id, windows in wanted.items():
+        await ledger.ask_for(account_id, windows)
+    return wanted
+
+
+async def _finished(
+    share: Share,
+    ledger: Ledger,
+    ended: Ended,
+    tally: Tally,
+    traffic: Traffic,
+    *,
+    period: Window | None,
+    took_s: float,
+    ended_at: datetime,
+    notes: Sequence[str],
+) -> RunResult:
+    """Report a run, to the ledger too; one that can't take the report any more is the run's error."""
+    report = partial(
+        run_report,
+        run_id=share.run.run_id,
+        period=period,
+        accounts=list(share.account_ids),
+        tally=tally,
+        traffic=traffic,
+        duration_s=took_s,
+        notes=notes,
+    )
+    try:
+        encoded = msgspec.json.encode(report(ended=ended))
+        await ledger.end_run(share.run, outcome=outcome(tally, ended), ended_at=ended_at, report=encoded)
+    except LedgerError as error:
+        ended = replace(ended, error=ended.error or Failure.of(error))
+    return RunResult(report(ended=ended), tally, ended, traffic.pages)
+
+
+async def _witnessed(evidence: Evidence, result: RunResult) -> RunResult:
+    """Tell the audit trail how the run ended; a trail that can't take it is the run's error."""
+    ended = result.ended
+    reason = ended.error.code if ended.error is not None else None
+    error = await evidence.witness([run_ended(result.report.outcome, result.tally, reason=reason)])
+    if error is None:
+        return result
+    failed = replace(ended, error=ended.error or Failure.of(error))
+    report = msgspec.structs.replace(result.report, outcome=outcome(result.tally, failed), error=str(failed.error))
+    return replace(result, report=report, ended=failed)
+
+
+async def work(
+    share: Share, seat: Seat, destination: Destination, ledger: Ledger, *, now: Callable[[], datetime] = utc_now
+) -> Ended:
+    """Work on what the seat gives out until there is no more; every outcome is durable on return.
+
+    Raises:
+        ArchiverError: when the work could not begin; once it has, fatal errors are in the result.
+    """
+    settings = share.settings
+    async with AsyncExitStack() as stack:
+        hands = await hands_for(settings, destination, stack)
+        rate = share.reach.requests_per_s
+        reach = replace(share.reach, requests_per_s=rate * seat.part)
+        pbx = await stack.enter_async_context(PbxSession(reach))
+        tally = Tally()
+        seat.begin(tally, pbx.traffic, lambda part: pbx.set_rate(rate * part))
+        bench = make_bench(settings, pbx, destination, hands, seat, run_id=share.run.run_id, now=now)
+        order = Order(
+            run=share.run,
+            take=seat.take,
+            account_ids=share.account_ids,
+            page_size=settings.pbx.page_size,
+            side_by_side=settings.listing.concurrency,
+            retry_missing=share.retry_missing,
+        )
+        return await run(
+            order,
+            bench,
+            ledger=ledger,
+            limits=limits_for(settings),
+            tally=tally,
+            stop=seat.stop,
+            on_settled=lambda task, settlement: seat.settled(
+                task.recording.account_id, task.recording.recording_id, settlement.status, settlement.detail
+            ),
+            now=now,
+            give_up=destination.give_up,
+        )
+
+
+async def work_beside(share: Share, seat: Seat) -> Ended:
+    """`work` in a process of its own, beside the one that leads the run and holds the archive's lock.
+
+    Raises:
+        ArchiverError: see `work`.
+    """
+    async with AsyncExitStack() as stack:
+        destination = open_destination(share.settings, durable=share.settings.archive.durable, make=False)
+        stack.callback(destination.close)
+        await seen_through(destination.join)
+        ledger = await open_ledger(share.settings.ledger_url(), create=False)
+        stack.push_async_callback(_close, ledger)
+        return await work(share, seat, destination, ledger)
+
+
+async def _close(ledger: Ledger) -> None:
+    """Close it; that it was broken is in the report already."""
+    with suppress(LedgerError):
+        await ledger.close()
+
+
+def started_pool(settings: Settings) -> Pool | None:
+    """The processes that these settings name, started; None where one process is enough."""
+    return Pool(settings.transfer.processes, work_beside) if settings.transfer.processes > 1 else None
+
+
+async def _pool(settings: Settings, given: Pool | None, stack: AsyncExitStack) -> Pool | None:
+    pool = given or started_pool(settings)
+    return None if pool is None else await stack.enter_async_context(pool)
+
+
+def _apart(share: Share) -> Share:
+    """A process's share: as many recordings at a time as one alone would have, in its part of the memory."""
+    settings = share.settings
+    memory = settings.transfer.memory // settings.transfer.processes
+    transfer = settings.transfer.model_copy(update={"memory": memory})
+    return replace(share, settings=settings.model_copy(update={"transfer": transfer}))
+
+
+def _whole(wanted: dict[str, list[Window]]) -> Window | None:
+    """From the first to the last instant that was asked for."""
+    asked = [window for windows in wanted.values() for window in windows]
+    if not asked:
+        return None
+    return Window(min(window.start_at for window in asked), max(window.end_at for window in asked))

@@ -1,0 +1,1 @@
+"""A ledger out of what lies in a store or a folder."""

@@ -1,0 +1,1 @@
+"""Ledger, sidecars and store side by side, and what does not agree."""

@@ -1,0 +1,242 @@
+"""Verification at three depths, both ways between ledger, sidecars and store.
+
+*presence*: every archived recording has its object and its sidecar, and nothing else lies there. *size*: the sizes agree
+too, by the store's listing. *full*: every byte is read and digested.
+"""
+
+import asyncio
+import zlib
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+
+from archiver.errors import ArchiverError, first_of
+from archiver.keys import sidecar_key
+from archiver.ledger.base import Ledger
+from archiver.ledger.values import ArchivedEntry
+from archiver.pipeline.threads import Threads
+from archiver.proof.verification.findings import Difference, Facts, Finding, Stray, findings_of
+from archiver.proof.verification.inventory import Expected, Part, Stretch, stretches
+from archiver.proof.verification.reading import GONE_AFTER, Looked, portions, read_all_of, read_stray
+from archiver.recording import Fixity
+from archiver.stores.base import ObjectHead, Store
+from archiver.window import Window
+
+_SIDE_BY_SIDE = 16
+_BUSY_FOR = timedelta(minutes=15)
+"""While a run is active, an object younger than this may be on its way into the ledger."""
+SHARES = 10_000
+
+
+class Level(StrEnum):
+    """How deep to look."""
+
+    PRESENCE = "presence"
+    SIZE = "size"
+    FULL = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Scope:
+    """What to look at.
+
+    `period` of the calls' dates, None for all; `sidecars` whether each recording should have one. Of all recordings a
+    share: `share` of 10,000 from `share_from` on, which goes round the corner at the end.
+    """
+
+    level: Level
+    period: Window | None = None
+    share_from: int = 0
+    share: int = SHARES
+    sidecars: bool = True
+
+    def sampled(self, key: str) -> bool:
+        """Whether a key is in the share; a recording and its sidecar are always together."""
+        place = zlib.crc32(key.rpartition(".")[0].encode("ascii", "replace")) % SHARES
+        return (place - self.share_from) % SHARES < self.share
+
+    def holds(self, item: Expected) -> bool:
+        """Whether an expected object is asked for."""
+        if self.share < SHARES and not self.sampled(item.key):
+            return False
+        return self.period is None or item.entry.dated_at in self.period
+
+
+class VerifyReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How many recordings were looked at and their bytes (all of them read in *full*), and what does not agree.
+
+    `complete` is false when it was stopped before its end: what it did not come to is not in it. `not_recorded` says why
+    the audit trail could not take it, if so. With `--repair` `repaired` counts the findings that are no more,
+    `repair_run_id` names the run that did it, and `error` what ended it early.
+    """
+
+    level: Level
+    sample_percent: float
+    complete: bool
+    objects: int
+    bytes: int
+    findings: list[Finding]
+    not_recorded: str | None = None
+    repaired: int = 0
+    repair_run_id: str | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """A report with what a repair needs beside it: the facts, and the entries they are about, by their media's key."""
+
+    report: VerifyReport
+    facts: Facts
+    entries: Mapping[str, ArchivedEntry]
+
+
+async def verify(
+    ledger: Ledger,
+    store: Store,
+    threads: Threads,
+    scope: Scope,
+    *,
+    stop: asyncio.Event,
+    stale: Sequence[str] = (),
+    busy_at: datetime | None = None,
+) -> Verified:
+    """Compare everything in the scope; `stale` are temporary files that were found while no run was active.
+
+    After `stop` is set it ends with what it has come to. `busy_at` is the time now while a run is active, else None.
+
+    Raises:
+        LedgerError, StoreError: the comparison itself is not possible, or the store gives one object after another not.
+    """
+    damaged = await ledger.damaged_keys()
+    look = _Look(store, threads, scope, busy_at, Facts(stale=list(stale)), stop)
+    failed: ArchiverError | None = None
+    try:
+        async with (
+            asyncio.TaskGroup() as group,
+            aclosing(stretches(ledger, store, threads, group, sidecars=scope.sidecars)) as found,
+        ):
+            async for stretch in found:
+                if stop.is_set():
+                    break
+                await look.at(_in_scope(stretch, scope, damaged), group)
+    except* ArchiverError as errors:
+        failed = first_of(errors)
+    if failed is not None:
+        raise failed
+    if not stop.is_set():
+        await look.at_strays()
+    report = VerifyReport(
+        level=scope.level,
+        sample_percent=scope.share * 100 / SHARES,
+        complete=not stop.is_set(),
+        objects=look.objects,
+        bytes=look.size_bytes,
+        findings=findings_of(look.facts),
+    )
+    return Verified(report, look.facts, entries_of(look.facts))
+
+
+def entries_of(facts: Facts) -> Mapping[str, ArchivedEntry]:
+    """The entries that facts are about, by their media's key."""
+    about = [*facts.missing, *(difference.expected for difference in facts.different)]
+    return {item.row.key: item.entry for item in about if item.part is not Part.CDRS}
+
+
+class _Look:
+    """Takes facts in, stretch by stretch; what has to be read is read side by side."""
+
+    def __init__(
+        self,
+        store: Store,
+        threads: Threads,
+        scope: Scope,
+        busy_at: datetime | None,
+        facts: Facts,
+        stop: asyncio.Event,
+    ) -> None:
+        self.facts = facts
+        self.objects = 0
+        self.size_bytes = 0
+        self._store = store
+        self._threads = threads
+        self._level = scope.level
+        self._young_from = None if busy_at is None else busy_at - _BUSY_FOR
+        self._stop = stop
+        self._room = asyncio.Semaphore(_SIDE_BY_SIDE)
+        self._unreadable_in_a_row = 0
+
+    async def at(self, stretch: Stretch, group: asyncio.TaskGroup) -> None:
+        """One stretch; `group` reads what has to be read."""
+        young_from = self._young_from
+        self.facts.strays += [
+            Stray(head) for head in stretch.strays if not (young_from and head.modified_at > young_from)
+        ]
+        self.facts.missing += stretch.missing
+        self._count(stretch.missing)
+        if self._level is not Level.FULL:
+            self._count([item for item, _ in stretch.present])
+        if self._level is Level.SIZE:
+            for item, head in stretch.present:
+                if item.is_media and head.size_bytes != item.row.size_bytes:
+                    self.facts.different.append(Difference(item, Fixity(head.size_bytes, b"")))
+        elif self._level is Level.FULL:
+            for portion in portions([item for item, _ in stretch.present]):
+                await self._room.acquire()
+                if self._stop.is_set():
+                    self._room.release()
+                    return
+                group.create_task(self._read(portion))
+
+    async def at_strays(self) -> None:
+        """One of them may be what is missing, under another name; else their bytes don't matter."""
+        if self._level is Level.FULL and any(item.is_media for item in self.facts.missing):
+            self.facts.strays = [await self._threads.run(read_stray, self._store, stray) for stray in self.facts.strays]
+
+    async def _read(self, portion: Sequence[Expected]) -> None:
+        try:
+            looked = await self._threads.run(read_all_of, self._store, portion, self._stop.is_set)
+        finally:
+            self._room.release()
+        self._count([each.expected for each in looked])
+        for each in looked:
+            self._take(each)
+
+    def _take(self, looked: Looked) -> None:
+        if looked.error is None:
+            self._unreadable_in_a_row = 0
+        else:
+            # A bad sector is a finding; a store that is gone is none.
+            self._unreadable_in_a_row += 1
+            if self._unreadable_in_a_row >= GONE_AFTER:
+                raise looked.error
+        if isinstance(looked.wrong, Difference):
+            self.facts.different.append(looked.wrong)
+        elif looked.wrong is not None:
+            self.facts.missing.append(looked.wrong)
+
+    def _count(self, items: Sequence[Expected]) -> None:
+        sizes = [item.row.size_bytes for item in items if item.is_media and item.row.recording_id]
+        self.objects += len(sizes)
+        self.size_bytes += sum(sizes)
+
+
+def _in_scope(stretch: Stretch, scope: Scope, damaged: frozenset[str]) -> Stretch:
+    """What of a stretch is asked for; what no entry names belongs to no period."""
+    strays: Sequence[ObjectHead] = stretch.strays
+    if damaged and strays:
+        beside = {sidecar_key(key) for key in damaged}
+        strays = [head for head in strays if head.key not in damaged and head.key not in beside]
+    if scope.period is None and scope.share >= SHARES:
+        return Stretch(stretch.present, stretch.missing, strays)
+    if scope.period is not None:
+        strays = ()
+    return Stretch(
+        [each for each in stretch.present if scope.holds(each[0])],
+        [item for item in stretch.missing if scope.holds(item)],
+        [head for head in strays if scope.sampled(head.key)],
+    )
