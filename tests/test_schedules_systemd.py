@@ -1,0 +1,176 @@
+"""The systemd units as they stand, run by systemd itself, and held to its own linters."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from archive_rig import ACCOUNTS, SINCE, key, media, recordings
+from other_root import ROOT, OtherRoot, program
+
+from archiver.simulator import Corpus, Simulator, SimulatorThread
+
+SCHEDULES = ROOT / "docs" / "schedules"
+SERVICES = sorted(path.name for path in SCHEDULES.glob("*.service"))
+TIMERS = sorted(path.name for path in SCHEDULES.glob("*.timer"))
+VENV = "/opt/archiver/.venv"
+EXPOSURE = 15
+"""Tenths of systemd's own measure: 15 is 1.5 of 10, where a unit without any hardening has 9.6."""
+
+SETTINGS = f"""
+[pbx]
+base_url = "{{base_url}}"
+username = "archiver"
+domain = "example"
+account_ids = ["{ACCOUNTS[0]}", "{ACCOUNTS[1]}"]
+retry_wait_s = 0.01
+[listing]
+begin = "{SINCE}"
+[transfer]
+requests_per_s = 0
+processes = 2
+"""
+# Units of the machine that the test has no use for are not started; the service itself stays as it is.
+BARE = "[Unit]\nDefaultDependencies=no\n"
+OBSERVED = BARE + "[Service]\nStandardOutput=append:/out/{name}\nStandardError=append:/out/{name}\n"
+END = """[Unit]
+DefaultDependencies=no
+After=archiver.service archiver-verify.service
+Wants=archiver.service archiver-verify.service
+SuccessAction=exit-force
+FailureAction=exit-force
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'systemctl show -p Result -p ExecMainStatus -p ExecMainCode {names} > /out/ended'
+"""
+TARGET = "[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\nRequires=end.service\nAfter=end.service\n"
+
+
+def values(unit: str) -> dict[str, dict[str, list[str]]]:
+    """A unit's sections; each key with all its values."""
+    found: dict[str, dict[str, list[str]]] = {}
+    section = ""
+    for line in (SCHEDULES / unit).read_text("utf-8").splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif line and not line.startswith("#"):
+            name, _, value = line.partition("=")
+            found.setdefault(section, {}).setdefault(name, []).append(value)
+    return found
+
+
+def analyzed(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [program("systemd", "systemd-analyze", "systemd"), *arguments], check=False, capture_output=True, text=True
+    )
+
+
+def here(folder: Path) -> list[str]:
+    """Copies of all units whose program is there."""
+    stand_in = folder / "archiver"
+    stand_in.write_text("#!/bin/sh\n")
+    stand_in.chmod(0o755)
+    for unit in (*SERVICES, *TIMERS):
+        text = (SCHEDULES / unit).read_text("utf-8")
+        (folder / unit).write_text(text.replace(f"{VENV}/bin/archiver", str(stand_in)))
+    return [str(folder / unit) for unit in (*SERVICES, *TIMERS)]
+
+
+def test_there_is_a_timer_for_each_service() -> None:
+    assert {name.removesuffix(".service") for name in SERVICES} == {name.removesuffix(".timer") for name in TIMERS}
+    assert "archiver.service" in SERVICES
+
+
+def test_systemd_finds_nothing_to_say_about_the_units(tmp_path: Path) -> None:
+    done = analyzed("verify", "--man=no", "--recursive-errors=no", *here(tmp_path))
+    ours = [line for line in done.stderr.splitlines() if "archiver" in line]
+    assert (done.returncode, ours) == (0, []), done.stderr
+
+
+def test_systemd_does_say_what_is_wrong_with_a_unit(tmp_path: Path) -> None:
+    service = next(path for path in map(Path, here(tmp_path)) if path.name == "archiver.service")
+    service.write_text(service.read_text().replace("ProtectHome=yes", "ProtectHoem=yes"))
+    assert "ProtectHoem" in analyzed("verify", "--man=no", str(service)).stderr
+
+
+@pytest.mark.parametrize("service", SERVICES)
+def test_a_service_is_exposed_little(service: str, tmp_path: Path) -> None:
+    here(tmp_path)
+    measure = ("security", "--offline=true", "--no-pager", f"--threshold={EXPOSURE}")
+    done = analyzed(*measure, str(tmp_path / service))
+    assert done.returncode == 0, done.stdout
+    (tmp_path / "plain.service").write_text(f"[Service]\nType=oneshot\nExecStart={tmp_path}/archiver\n")
+    assert analyzed(*measure, str(tmp_path / "plain.service")).returncode != 0
+
+
+@pytest.mark.parametrize("timer", TIMERS)
+def test_a_timer_elapses_again_and_again(timer: str) -> None:
+    for calendar in values(timer)["Timer"]["OnCalendar"]:
+        done = analyzed("calendar", "--iterations=3", calendar)
+        assert done.returncode == 0, done.stderr
+        assert len(re.findall(r"Next elapse:|Iter\. #", done.stdout)) == 3, done.stdout
+
+
+def test_the_timers_can_be_enabled(tmp_path: Path) -> None:
+    systemctl = program("systemd", "systemctl", "systemd")
+    units = tmp_path / "etc/systemd/system"
+    units.mkdir(parents=True)
+    for unit in (*SERVICES, *TIMERS):
+        (units / unit).write_bytes((SCHEDULES / unit).read_bytes())
+    done = subprocess.run(
+        [systemctl, f"--root={tmp_path}", "enable", *TIMERS], check=False, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert {path.name for path in (units / "timers.target.wants").iterdir()} == set(TIMERS)
+
+
+def test_a_service_is_given_longer_to_stop_than_a_run_takes_for_it() -> None:
+    from archiver.settings import Settings
+
+    for service in SERVICES:
+        for seconds in values(service)["Service"].get("TimeoutStopSec", []):
+            assert int(seconds) > Settings().transfer.grace_s
+
+
+def test_systemd_runs_a_night_and_a_verification_with_a_user_and_a_password_of_their_own(tmp_path: Path) -> None:
+    """The units, the user's line and the credential as they are given, under a real systemd, confined as they say."""
+    init = Path("/lib/systemd/systemd")
+    program("systemd", "systemd-sysusers", "systemd")
+    rows = recordings(6)
+    root = OtherRoot(tmp_path / "root")
+    root.install(VENV)
+    out, archive = root.share("/out"), root.share("/srv/recordings")
+    units = "/etc/systemd/system"
+    names = ("archiver.service", "archiver-verify.service")
+    for name in names:
+        root.write(f"{units}/{name}", (SCHEDULES / name).read_text("utf-8"))
+        root.write(f"{units}/{name}.d/here.conf", OBSERVED.format(name=name))
+    root.write(f"{units}/archiver-verify.service.d/after.conf", "[Unit]\nAfter=archiver.service\n")
+    for environment in names:
+        root.write(f"{units}/{environment}.d/python.conf", "[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib\n")
+    root.write(f"{units}/network-online.target", BARE)
+    root.write(f"{units}/end.service", END.format(names=" ".join(names)))
+    root.write(f"{units}/night.target", TARGET)
+    root.write("/etc/sysusers.d/archiver.conf", (SCHEDULES / "archiver.sysusers.conf").read_text("utf-8"))
+    root.write("/etc/archiver/pbx-password", "simulator\n", 0o600)
+    root.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")
+    with SimulatorThread(Simulator(Corpus(rows, accounts=ACCOUNTS))) as pbx:
+        root.write("/etc/archiver/settings.toml", SETTINGS.format(base_url=pbx.base_url))
+        setup = [
+            "chroot . systemd-sysusers archiver.conf",
+            # The folder as docs/nightly.md makes it.
+            "chroot . install -d -m 0700 -o archiver -g archiver /srv/recordings",
+            "umount -l sys/fs/cgroup 2>/dev/null || :",
+            "mount -t cgroup2 cgroup2 sys/fs/cgroup",
+            f"touch dev/kmsg; mkfifo {out}/fifo; (exec 3<>{out}/fifo; cat <&3 >{out}/console) & mount --bind {out}/fifo dev/kmsg",
+        ]
+        ended = root.boot(setup, [str(init), "--unit=night.target", "--log-target=kmsg", "--log-level=info", "--show-status=no"])
+    said = "".join(path.read_text("utf-8") for path in sorted(out.iterdir())) + ended.stdout + ended.stderr
+    assert (out / "ended").is_file(), said
+    assert re.findall(r"^Result=(.*)$", (out / "ended").read_text(), re.MULTILINE) == ["success", "success"], said
+    assert re.findall(r"^ExecMainStatus=(.*)$", (out / "ended").read_text(), re.MULTILINE) == ["0", "0"], said
+    found = {path.relative_to(archive).as_posix(): path for path in archive.rglob("*.mp3")}
+    assert {name: path.read_bytes() for name, path in found.items()} == {key(row): media(row) for row in rows}, said
+    owners = {path.stat().st_uid for path in archive.rglob("*")}
+    assert len(owners) == 1, said
+    assert owners.isdisjoint({0, 65534}), said
