@@ -18,11 +18,13 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from archive_rig import until
 from s3_servers import MUST_RUN
 
 ROOT = Path(__file__).parent.parent
 UNSHARE = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--uts", "--ipc")
 PYTHON = "/opt/python"
+LIBRARIES = f"{PYTHON}/lib"
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 _MOUNTS = """
 mount --make-rprivate /
@@ -106,26 +108,11 @@ class OtherRoot:
         (self.folder / "files" / packages.lstrip("/") / "archiver").symlink_to("/opt/source")
 
     def run(
-        self,
-        setup: Sequence[str],
-        command: Sequence[str],
-        *,
-        environment: Mapping[str, str],
-        seconds: float = 45,
-        under: Sequence[str] = (),
-        inside: Sequence[str] = (),
+        self, setup: Sequence[str], command: Sequence[str], *, environment: Mapping[str, str], seconds: float = 120
     ) -> "subprocess.CompletedProcess[str]":
-        """Run a command in the root, after lines of shell: `setup` outside, where the root is `.`, then `inside` it."""
-        own = self.folder / "own"
-        lines = ["set -eu", _MOUNTS.format(own=shlex.quote(str(own)))]
-        lines.append(f"cp -a --no-preserve=ownership {shlex.quote(str(self.folder / 'files'))}/. .")
-        for path, here in self.binds.items():
-            lines.append(f"mkdir -p .{path} && mount --rbind {shlex.quote(str(here))} .{path}")
-        lines += [*setup, "pivot_root . . && umount -l . && cd /", *inside]
-        seen = {"LD_LIBRARY_PATH": f"{PYTHON}/lib", **environment}
-        lines.append("exec " + shlex.join(["env", "-i", *(f"{k}={v}" for k, v in seen.items()), *command]))
+        """Run a command in the root, after setting it up with lines of shell (outside, where the root is `.`)."""
         return subprocess.run(
-            [*under, *UNSHARE, "sh", "-c", "\n".join(lines)],
+            self._entering(setup, {"LD_LIBRARY_PATH": LIBRARIES, **environment}, command),
             env={"PATH": PATH},
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -134,25 +121,41 @@ class OtherRoot:
             timeout=seconds,
         )
 
-    def boot(self, setup: Sequence[str], init: Sequence[str]) -> "subprocess.CompletedProcess[str]":
-        """Start an init in the root, in a control group of its own, until it ends by itself."""
+    @contextmanager
+    def booted(self, setup: Sequence[str], init: Sequence[str]) -> Iterator["subprocess.Popen[bytes]"]:
+        """An init as process 1 of the root, in a control group of its own; ended without warning, with all it started."""
+        setup = [*setup, "umount -l sys/fs/cgroup 2> /dev/null || :", "mount -t cgroup2 cgroup2 sys/fs/cgroup"]
+        # What an init mounts for one service alone, it mounts through here.
+        entering = self._entering(setup, {"container": "other", "PATH": PATH}, init, inside=["mount --make-rshared /"])
         with _control_group() as group:
-            into = ("sh", "-c", f'echo 0 > {group}/cgroup.procs && exec "$@"', "sh")
-            own = ("unshare", "--cgroup")
-            environment = {"container": "other", "PATH": PATH, "LD_LIBRARY_PATH": ""}
-            # What is mounted for one service alone is mounted through here.
-            inside = ["mount --make-rshared /"]
-            return self.run(setup, init, environment=environment, under=(*into, *own), inside=inside)
+            into = ["sh", "-c", f'echo 0 > {group}/cgroup.procs && exec "$@"', "sh", "unshare", "--cgroup"]
+            nowhere = subprocess.DEVNULL
+            process = subprocess.Popen([*into, *entering], env={"PATH": PATH}, stdin=nowhere, stdout=nowhere)
+            try:
+                yield process
+            finally:
+                process.kill()
+                process.wait()
+
+    def _entering(
+        self, setup: Sequence[str], environment: Mapping[str, str], command: Sequence[str], inside: Sequence[str] = ()
+    ) -> list[str]:
+        lines = ["set -eu", _MOUNTS.format(own=shlex.quote(str(self.folder / "own")))]
+        lines.append(f"cp -a --no-preserve=ownership {shlex.quote(str(self.folder / 'files'))}/. .")
+        for path, here in self.binds.items():
+            lines.append(f"mkdir -p .{path} && mount --rbind {shlex.quote(str(here))} .{path}")
+        lines += [*setup, "pivot_root . . && umount -l . && cd /", *inside]
+        variables = [f"{name}={value}" for name, value in environment.items()]
+        lines.append(f"exec {shlex.join(['env', '-i', *variables, *command])}")
+        return [*UNSHARE, "sh", "-c", "\n".join(lines)]
 
 
 @contextmanager
 def _control_group() -> Iterator[Path]:
-    """A control group of the unified hierarchy, empty again and gone at the end."""
+    """A control group of the unified hierarchy, which is gone at the end."""
     mounts = (line.split() for line in Path("/proc/mounts").read_text("utf-8").splitlines())
     places = [Path(mount[1]) for mount in mounts if mount[2] == "cgroup2"]
-    if not places:
-        must("namespaces", "no unified control groups here")
-    group = places[0] / f"archiver-test-{os.getpid()}"
+    group = (places or [Path("/sys/fs/cgroup")])[0] / f"archiver-test-{os.getpid()}"
     try:
         group.mkdir()
     except OSError as error:
@@ -160,9 +163,18 @@ def _control_group() -> Iterator[Path]:
     try:
         yield group
     finally:
+        until(lambda: _removed(group))
+
+
+def _removed(group: Path) -> bool:
+    """Whether a control group is gone; it can't go while one of its processes is still ending."""
+    try:
         for folder in sorted((path for path in group.rglob("*") if path.is_dir()), reverse=True):
             folder.rmdir()
         group.rmdir()
+    except OSError:
+        return False
+    return True
 
 
 def _script(python: str) -> str:

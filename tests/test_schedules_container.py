@@ -24,6 +24,7 @@ max_retries = 0
 account_ids = ["{ACCOUNTS[0]}", "{ACCOUNTS[1]}"]
 [listing]
 begin = "{SINCE}"
+window_hours = 672
 [transfer]
 requests_per_s = 0
 [store.local]
@@ -103,7 +104,11 @@ def test_the_demo_works_without_a_home_where_only_one_folder_can_be_written(tmp_
 @pytest.mark.parametrize(
     ("owner", "mode", "accepted"),
     [
-        (f"0:{NOBODY}", "0440", True),  # Kubernetes' secrets with fsGroup, and systemd's credentials with an access list
+        (
+            f"0:{NOBODY}",
+            "0440",
+            True,
+        ),  # Kubernetes' secrets with fsGroup, and systemd's credentials with an access list
         (f"0:{NOBODY}", "0640", True),
         (f"0:{NOBODY}", "0460", False),
         (f"0:{NOBODY}", "0450", False),

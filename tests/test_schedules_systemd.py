@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from archive_rig import ACCOUNTS, SINCE, key, media, recordings
+from archive_rig import ACCOUNTS, SINCE, key, media, recordings, until
 from other_root import ROOT, OtherRoot, program
 
 from archiver.simulator import Corpus, Simulator, SimulatorThread
@@ -14,6 +14,7 @@ SCHEDULES = ROOT / "docs" / "schedules"
 SERVICES = sorted(path.name for path in SCHEDULES.glob("*.service"))
 TIMERS = sorted(path.name for path in SCHEDULES.glob("*.timer"))
 VENV = "/opt/archiver/.venv"
+NIGHT = ("archiver.service", "archiver-verify.service")
 EXPOSURE = 15
 """Tenths of systemd's own measure: 15 is 1.5 of 10, where a unit without any hardening has 9.6."""
 
@@ -26,24 +27,30 @@ account_ids = ["{ACCOUNTS[0]}", "{ACCOUNTS[1]}"]
 retry_wait_s = 0.01
 [listing]
 begin = "{SINCE}"
+window_hours = 672
 [transfer]
 requests_per_s = 0
 processes = 2
 """
 # Units of the machine that the test has no use for are not started; the service itself stays as it is.
 BARE = "[Unit]\nDefaultDependencies=no\n"
-OBSERVED = BARE + "[Service]\nStandardOutput=append:/out/{name}\nStandardError=append:/out/{name}\n"
+OBSERVED = """[Unit]
+DefaultDependencies=no
+{after}
+[Service]
+StandardOutput=append:/out/{name}
+StandardError=append:/out/{name}
+Environment=LD_LIBRARY_PATH=/opt/python/lib
+"""
 END = """[Unit]
 DefaultDependencies=no
-After=archiver.service archiver-verify.service
-Wants=archiver.service archiver-verify.service
-SuccessAction=exit-force
-FailureAction=exit-force
+Wants={names}
+After={names}
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'systemctl show -p Result -p ExecMainStatus -p ExecMainCode {names} > /out/ended'
+ExecStart=/bin/sh -c 'systemctl show -p Result -p ExecMainStatus {names} > /out/part; mv /out/part /out/ended'
 """
-TARGET = "[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\nRequires=end.service\nAfter=end.service\n"
+TARGET = "[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\nWants=end.service\nAfter=end.service\n"
 
 
 def values(unit: str) -> dict[str, dict[str, list[str]]]:
@@ -132,45 +139,42 @@ def test_a_service_is_given_longer_to_stop_than_a_run_takes_for_it() -> None:
             assert int(seconds) > Settings().transfer.grace_s
 
 
+def machine(root: OtherRoot, base_url: str) -> list[str]:
+    """The files as docs/nightly.md installs them, and a target that runs both services; the lines that set them up."""
+    units = "/etc/systemd/system"
+    after = ""
+    for name in NIGHT:
+        root.write(f"{units}/{name}", (SCHEDULES / name).read_text("utf-8"))
+        root.write(f"{units}/{name}.d/here.conf", OBSERVED.format(name=name, after=after))
+        after = f"After={name}"
+    root.write(f"{units}/network-online.target", BARE)
+    root.write(f"{units}/end.service", END.format(names=" ".join(NIGHT)))
+    root.write(f"{units}/night.target", TARGET)
+    root.write("/etc/sysusers.d/archiver.conf", (SCHEDULES / "archiver.sysusers.conf").read_text("utf-8"))
+    root.write("/etc/archiver/settings.toml", SETTINGS.format(base_url=base_url))
+    root.write("/etc/archiver/pbx-password", "simulator\n", 0o600)
+    root.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")
+    return [
+        "chroot . systemd-sysusers archiver.conf",
+        "chroot . install -d -m 0700 -o archiver -g archiver /srv/recordings",
+    ]
+
+
 def test_systemd_runs_a_night_and_a_verification_with_a_user_and_a_password_of_their_own(tmp_path: Path) -> None:
     """The units, the user's line and the credential as they are given, under a real systemd, confined as they say."""
-    init = Path("/lib/systemd/systemd")
     program("systemd", "systemd-sysusers", "systemd")
     rows = recordings(6)
     root = OtherRoot(tmp_path / "root")
     root.install(VENV)
     out, archive = root.share("/out"), root.share("/srv/recordings")
-    units = "/etc/systemd/system"
-    names = ("archiver.service", "archiver-verify.service")
-    for name in names:
-        root.write(f"{units}/{name}", (SCHEDULES / name).read_text("utf-8"))
-        root.write(f"{units}/{name}.d/here.conf", OBSERVED.format(name=name))
-    root.write(f"{units}/archiver-verify.service.d/after.conf", "[Unit]\nAfter=archiver.service\n")
-    for environment in names:
-        root.write(f"{units}/{environment}.d/python.conf", "[Service]\nEnvironment=LD_LIBRARY_PATH=/opt/python/lib\n")
-    root.write(f"{units}/network-online.target", BARE)
-    root.write(f"{units}/end.service", END.format(names=" ".join(names)))
-    root.write(f"{units}/night.target", TARGET)
-    root.write("/etc/sysusers.d/archiver.conf", (SCHEDULES / "archiver.sysusers.conf").read_text("utf-8"))
-    root.write("/etc/archiver/pbx-password", "simulator\n", 0o600)
-    root.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")
-    with SimulatorThread(Simulator(Corpus(rows, accounts=ACCOUNTS))) as pbx:
-        root.write("/etc/archiver/settings.toml", SETTINGS.format(base_url=pbx.base_url))
-        setup = [
-            "chroot . systemd-sysusers archiver.conf",
-            # The folder as docs/nightly.md makes it.
-            "chroot . install -d -m 0700 -o archiver -g archiver /srv/recordings",
-            "umount -l sys/fs/cgroup 2>/dev/null || :",
-            "mount -t cgroup2 cgroup2 sys/fs/cgroup",
-            f"touch dev/kmsg; mkfifo {out}/fifo; (exec 3<>{out}/fifo; cat <&3 >{out}/console) & mount --bind {out}/fifo dev/kmsg",
-        ]
-        ended = root.boot(setup, [str(init), "--unit=night.target", "--log-target=kmsg", "--log-level=info", "--show-status=no"])
-    said = "".join(path.read_text("utf-8") for path in sorted(out.iterdir())) + ended.stdout + ended.stderr
-    assert (out / "ended").is_file(), said
-    assert re.findall(r"^Result=(.*)$", (out / "ended").read_text(), re.MULTILINE) == ["success", "success"], said
-    assert re.findall(r"^ExecMainStatus=(.*)$", (out / "ended").read_text(), re.MULTILINE) == ["0", "0"], said
-    found = {path.relative_to(archive).as_posix(): path for path in archive.rglob("*.mp3")}
-    assert {name: path.read_bytes() for name, path in found.items()} == {key(row): media(row) for row in rows}, said
-    owners = {path.stat().st_uid for path in archive.rglob("*")}
+    init = ["/lib/systemd/systemd", "--unit=night.target", "--log-target=null", "--show-status=no"]
+    pbx = SimulatorThread(Simulator(Corpus(rows, accounts=ACCOUNTS)))
+    with pbx, root.booted(machine(root, pbx.base_url), init) as systemd:
+        until(lambda: (out / "ended").exists() or systemd.poll() is not None)
+    said = "".join(path.read_text("utf-8") for path in sorted(out.iterdir()))
+    assert re.findall(r"^(\w+)=(.*)$", said, re.MULTILINE) == [("Result", "success"), ("ExecMainStatus", "0")] * 2, said
+    found = {path.relative_to(archive).as_posix(): path.read_bytes() for path in archive.rglob("*.mp3")}
+    assert found == {key(row): media(row) for row in rows}, said
+    owners = {path.stat().st_uid for path in (archive, *archive.rglob("*"))}
     assert len(owners) == 1, said
     assert owners.isdisjoint({0, 65534}), said
