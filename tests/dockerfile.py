@@ -45,7 +45,9 @@ def parsed(path: Path) -> list[Stage]:
         if kind in {"RUN", "COPY"}:
             stage.steps.append(Step(kind, text.strip()))
         elif kind == "ENV":
-            stage.environment.update(word.split("=", 1) for word in shlex.split(text))
+            for word in shlex.split(text):
+                name, _, value = word.partition("=")
+                stage.environment[name] = value
         elif kind in {"ENTRYPOINT", "CMD"}:
             words = [str(word) for word in json.loads(text)]
             stage.entrypoint, stage.command = (words, []) if kind == "ENTRYPOINT" else (stage.entrypoint, words)

@@ -14,7 +14,7 @@ SCHEDULES = ROOT / "docs" / "schedules"
 SERVICES = sorted(path.name for path in SCHEDULES.glob("*.service"))
 TIMERS = sorted(path.name for path in SCHEDULES.glob("*.timer"))
 VENV = "/opt/archiver/.venv"
-NIGHT = ("archiver.service", "archiver-verify.service")
+NIGHT = ("probe.service", "archiver.service", "archiver-verify.service")
 EXPOSURE = 15
 """Tenths of systemd's own measure: 15 is 1.5 of 10, where a unit without any hardening has 9.6."""
 
@@ -49,6 +49,32 @@ After={names}
 [Service]
 Type=oneshot
 ExecStart=/bin/sh -c 'systemctl show -p Result -p ExecMainStatus {names} > /out/part; mv /out/part /out/ended'
+"""
+PROBE = """#!/bin/sh
+try() { if "$@" > /dev/null 2>&1; then echo "can: $*"; else echo "can't: $*"; fi; }
+try cat /etc/archiver/pbx-password
+try touch /etc/probe /opt/probe
+try ls /home
+try touch /srv/recordings/probe
+try rm /srv/recordings/probe
+try touch /tmp/probe
+cat "$ARCHIVER_PBX__PASSWORD_FILE"
+grep -E "^(CapBnd|CapEff|NoNewPrivs|Seccomp):" /proc/self/status | tr "\\t" " "
+umask
+"""
+SEEN = """\
+can't: cat /etc/archiver/pbx-password
+can't: touch /etc/probe /opt/probe
+can't: ls /home
+can: touch /srv/recordings/probe
+can: rm /srv/recordings/probe
+can: touch /tmp/probe
+simulator
+CapEff: 0000000000000000
+CapBnd: 0000000000000000
+NoNewPrivs: 1
+Seccomp: 2
+0077
 """
 TARGET = "[Unit]\nDefaultDependencies=no\nAllowIsolate=yes\nWants=end.service\nAfter=end.service\n"
 
@@ -140,18 +166,22 @@ def test_a_service_is_given_longer_to_stop_than_a_run_takes_for_it() -> None:
 
 
 def machine(root: OtherRoot, base_url: str) -> list[str]:
-    """The files as docs/nightly.md installs them, and a target that runs both services; the lines that set them up."""
+    """The files as docs/nightly.md installs them, and a target that runs the services; the lines that set them up."""
     units = "/etc/systemd/system"
     after = ""
+    root.write("/opt/probe.sh", PROBE, 0o755)
     for name in NIGHT:
-        root.write(f"{units}/{name}", (SCHEDULES / name).read_text("utf-8"))
+        text = (SCHEDULES / name.replace("probe", "archiver")).read_text("utf-8")
+        if name == "probe.service":  # the nightly service, with another program in it
+            text = re.sub(r"^ExecStart=.*$", "ExecStart=/opt/probe.sh", text, flags=re.MULTILINE)
+        root.write(f"{units}/{name}", text)
         root.write(f"{units}/{name}.d/here.conf", OBSERVED.format(name=name, after=after))
         after = f"After={name}"
     root.write(f"{units}/network-online.target", BARE)
     root.write(f"{units}/end.service", END.format(names=" ".join(NIGHT)))
     root.write(f"{units}/night.target", TARGET)
     root.write("/etc/sysusers.d/archiver.conf", (SCHEDULES / "archiver.sysusers.conf").read_text("utf-8"))
-    root.write("/etc/archiver/settings.toml", SETTINGS.format(base_url=base_url))
+    root.write("/etc/archiver/settings.toml", SETTINGS.format(base_url=base_url.replace("127.0.0.1", "localhost")))
     root.write("/etc/archiver/pbx-password", "simulator\n", 0o600)
     root.write("/etc/machine-id", "0123456789abcdef0123456789abcdef\n")
     return [
@@ -172,7 +202,8 @@ def test_systemd_runs_a_night_and_a_verification_with_a_user_and_a_password_of_t
     with pbx, root.booted(machine(root, pbx.base_url), init) as systemd:
         until(lambda: (out / "ended").exists() or systemd.poll() is not None)
     said = "".join(path.read_text("utf-8") for path in sorted(out.iterdir()))
-    assert re.findall(r"^(\w+)=(.*)$", said, re.MULTILINE) == [("Result", "success"), ("ExecMainStatus", "0")] * 2, said
+    assert re.findall(r"^(\w+)=(.*)$", said, re.MULTILINE) == [("Result", "success"), ("ExecMainStatus", "0")] * 3, said
+    assert (out / "probe.service").read_text("utf-8") == SEEN
     found = {path.relative_to(archive).as_posix(): path.read_bytes() for path in archive.rglob("*.mp3")}
     assert found == {key(row): media(row) for row in rows}, said
     owners = {path.stat().st_uid for path in (archive, *archive.rglob("*"))}
