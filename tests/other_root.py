@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 from archive_rig import until
@@ -42,6 +43,10 @@ for name in null zero full random urandom tty; do touch dev/$name; mount --bind 
 mkdir dev/shm dev/pts
 mount -t devpts -o newinstance,ptmxmode=0666 devpts dev/pts
 ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+ln -s fd/0 dev/stdin
+ln -s fd/1 dev/stdout
+ln -s fd/2 dev/stderr
 for name in dev/shm run tmp; do mount -t tmpfs -o mode=1777 tmpfs $name; done
 chmod 0755 run
 """
@@ -57,12 +62,13 @@ def must(word: str, missing: str) -> None:
 @cache
 def _refused() -> str:
     """Why namespaces and overlays can't be made here; '' when they can."""
-    tried = "t=$(mktemp -d) && mount -t tmpfs t $t && mkdir $t/u $t/w $t/r"
-    tried += " && mount -t overlay o -o lowerdir=/,upperdir=$t/u,workdir=$t/w $t/r && mount -t proc proc $t/r/proc"
-    try:
-        done = subprocess.run([*UNSHARE, "sh", "-c", tried], check=False, capture_output=True, text=True)
-    except OSError as error:
-        return str(error)
+    tried = "cd $0 && mount -t tmpfs t . && cd $0 && mkdir u w r"
+    tried += " && mount -t overlay o -o lowerdir=/,upperdir=u,workdir=w r && mount -t proc proc r/proc"
+    with TemporaryDirectory() as folder:
+        try:
+            done = subprocess.run([*UNSHARE, "sh", "-c", tried, folder], check=False, capture_output=True, text=True)
+        except OSError as error:
+            return str(error)
     return "" if done.returncode == 0 else done.stderr.strip() or "no reason given"
 
 
