@@ -28,6 +28,7 @@ _COMMAND_TIMEOUT_S = 30.0
 _LONGEST_PASSWORD = 4096
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 """The permission bits that a file with a password must not have."""
+_ROOT_UID = 0
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ACCOUNT = re.compile(r"[^\s\x00-\x20\x7f-\x9f\ud800-\udfff]{1,128}\Z")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]\Z")
@@ -206,17 +207,23 @@ def _text_password(raw: bytes, source: str) -> str:
 
 
 def read_password(path: Path) -> str:
-    """The password in a file that only its owner can read; SettingsError when there is none, or others can read it."""
+    """The password in a file that only its owner can read; SettingsError when there is none, or others can read it.
+
+    A file of root's may be readable by its group, too, when we are not root: so a secret is handed to a process that
+    does not own it (systemd's credentials with an access list, Kubernetes' secrets with `fsGroup`).
+    """
     source = f"pbx.password_file {str(path)!a}"
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            found = os.fstat(file.fileno())
             raw = file.read(4 * _LONGEST_PASSWORD + 2)
     except FileNotFoundError:
         raise SettingsError(f"{source} isn't there; it must be a file that holds the password") from None
     except OSError as error:
         raise SettingsError(f"{source} can't be read: {error.strerror}") from None
-    if mode & OTHERS:
+    mode = stat.S_IMODE(found.st_mode)
+    handed_over = found.st_uid == _ROOT_UID != os.geteuid()
+    if mode & (OTHERS & ~stat.S_IRGRP if handed_over else OTHERS):
         raise SettingsError(f"{source} can be read by others (mode {mode:04o}): chmod 600 {path}")
     return _text_password(raw, source)
 
