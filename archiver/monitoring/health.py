@@ -50,8 +50,11 @@ def read_health(root: Path, command: str) -> Health | None:
     Raises:
         OSError: it can't be read.
     """
-    with own_folder(root, _FOLDER) as fd:
-        data = read_small(fd, f"{command}.json")
+    try:
+        with own_folder(root, _FOLDER, make=False) as fd:
+            data = read_small(fd, f"{command}.json")
+    except FileNotFoundError:
+        return None
     with suppress(ValueError, KeyError, TypeError, RecursionError):
         said = json.loads(data or b"")
         since = said["bad_since"]

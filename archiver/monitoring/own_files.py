@@ -18,8 +18,10 @@ _LEFT_BEHIND_S = 3600.0
 
 
 @contextmanager
-def own_folder(root: Path, name: str) -> Iterator[int]:
-    """A descriptor of `.archiver/<name>` under the root, made when it is missing; no symlink is followed below the root.
+def own_folder(root: Path, name: str, *, make: bool = True) -> Iterator[int]:
+    """A descriptor of `.archiver/<name>` under the root; no symlink is followed below the root.
+
+    The folder is made when it is missing, unless not `make`.
 
     Raises:
         OSError: there is no archive, or its folder can't be used.
@@ -27,8 +29,9 @@ def own_folder(root: Path, name: str) -> Iterator[int]:
     above = [os.open(root, _FOLDER)]
     try:
         above.append(os.open(".archiver", _FOLDER | os.O_NOFOLLOW, dir_fd=above[-1]))
-        with suppress(FileExistsError):
-            os.mkdir(name, 0o700, dir_fd=above[-1])
+        if make:
+            with suppress(FileExistsError):
+                os.mkdir(name, 0o700, dir_fd=above[-1])
         above.append(os.open(name, _FOLDER | os.O_NOFOLLOW, dir_fd=above[-1]))
         yield above[-1]
     finally:
