@@ -1,17 +1,21 @@
-"""The heartbeat: a real server hears it after each good run, and never otherwise."""
+"""The heartbeat: a real server hears it after each good run, and never otherwise. And what its settings allow."""
 
 import json
 import signal
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import trustme
 from archive_rig import SINCE, UNTIL, Rig, recordings, rig, until
 from listener import Listener, Reply, listener
 
+from archiver.errors import SettingsError
 from archiver.monitoring.heartbeat import beat
 from archiver.monitoring.patience import Patience
-from archiver.simulator import Fault, Status, Switches
+from archiver.settings import load
+from archiver.simulator import Corpus, Fault, Simulator, SimulatorThread, Status, Switches
 
 TOKEN = "f81d4fae-7dec-11d0-a765-00a0c91e6bf6"
 QUICK = Patience(timeout_s=5, tries=3, pause_s=0)
@@ -27,9 +31,13 @@ def watched(it: Rig, ear: Listener, **pbx: object) -> None:
     it.configure(monitoring={"heartbeat_url": f"http://{ear.address}/ping/{TOKEN}"}, pbx=pbx)
 
 
-def test_a_good_run_calls_the_heartbeat_once_and_shows_its_token_nowhere(tmp_path: Path, ear: Listener) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_good_run_calls_the_heartbeat_once_and_shows_its_token_nowhere(
+    tmp_path: Path, ear: Listener, processes: int
+) -> None:
     with rig(tmp_path, recordings(4)) as it:
-        watched(it, ear)
+        url = f"http://{ear.address}/ping/{TOKEN}"
+        it.configure(monitoring={"heartbeat_url": url}, transfer={"processes": processes})
         said = it.command("-v", "run", "--since", SINCE, "--until", UNTIL, "--json")
         assert (said.code, said.json["notes"]) == (0, [])
         assert [(heard.method, heard.path, heard.body) for heard in ear.heard] == [("GET", f"/ping/{TOKEN}", b"")]
@@ -147,3 +155,48 @@ async def test_a_server_that_is_not_there_or_says_nothing_is_told_without_the_ad
     assert silent == "no answer within 0.05 s"
     assert len(ear.heard) == 2
     assert TOKEN not in gone + silent
+
+
+async def test_a_server_whose_certificate_nobody_vouches_for_gets_no_heartbeat() -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
+    with SimulatorThread(Simulator(Corpus([], [], accounts=("a" * 32,)), tls=context)) as server:
+        said = await beat(f"{server.base_url}/{TOKEN}", QUICK)
+        assert server.base_url.startswith("https://")
+        assert said == "the server's certificate can't be trusted"
+        assert server.stats.requests == 0
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"http://hc.example.com/{TOKEN}",
+        f"ftp://127.0.0.1/{TOKEN}",
+        f"https:///{TOKEN}",
+        f"https://hc.example.com:x/{TOKEN}",
+        f"https://hc.example.com/a b{TOKEN}",
+        TOKEN,
+    ],
+)
+def test_an_address_that_must_not_be_called_is_refused_without_being_shown(tmp_path: Path, url: str) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text(f'[monitoring]\nheartbeat_url = "{url}"\n')
+    with pytest.raises(SettingsError, match=r"monitoring\.heartbeat_url must be an https") as caught:
+        load(file)
+    assert TOKEN not in str(caught.value)
+
+
+def test_addresses_in_the_environment_are_json_or_separated_by_blanks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "settings.toml"
+    file.write_text("")
+    for text in ('["json://a/?to=x,y", "json://b"]', "json://a/?to=x,y json://b"):
+        monkeypatch.setenv("ARCHIVER_MONITORING__NOTIFY_URLS", text)
+        found = [url.get_secret_value() for url in load(file).monitoring.notify_urls]
+        assert found == ["json://a/?to=x,y", "json://b"]
+    for text in (f"json://a json://a {TOKEN}", TOKEN, f"json://{TOKEN} json://{TOKEN}", f'["json://{TOKEN}", 1]'):
+        monkeypatch.setenv("ARCHIVER_MONITORING__NOTIFY_URLS", text)
+        with pytest.raises(SettingsError, match=r"monitoring\.notify_urls") as caught:
+            load(file)
+        assert TOKEN not in str(caught.value)

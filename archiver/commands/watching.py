@@ -19,7 +19,8 @@ from archiver.settings import Settings
 
 _LIMIT_S = 45.0
 _GIVEN_UP = "heartbeat or notification given up: it took too long, or the process was asked to end"
-_NOTIFY_TRIES = 2
+_HEARTBEAT = Patience()
+_NOTIFICATION = Patience(tries=2)
 """A service that was only slow must not tell it many times."""
 
 
@@ -48,8 +49,7 @@ class Watch:
     notify: bool
     clean: Callable[[str], str]
     now: Callable[[], datetime] = lambda: datetime.now(UTC)
-    patience: Patience = field(default_factory=Patience)
-    _run_id: str = ""
+    _run_id: str = field(default="", init=False)
 
     def keep(self, report: Any) -> str:
         """Keep a report, again under the same name when it has changed; why that did not work, or ''."""
@@ -88,7 +88,7 @@ class Watch:
             return []
         from archiver.monitoring.heartbeat import beat
 
-        why = await beat(url, self.patience)
+        why = await beat(url, _HEARTBEAT)
         return [f"the heartbeat could not be delivered: {why}"] if why else []
 
     async def _tell(self, code: ExitCode, report: Any, error: str) -> list[str]:
@@ -110,7 +110,7 @@ class Watch:
         # A failure is remembered even if nobody can be told of it, a recovery only when somebody was.
         if news is News.FAILED:
             problems += await asyncio.to_thread(self._remember, health)
-        failed = await notify(urls, message, replace(self.patience, tries=_NOTIFY_TRIES))
+        failed = await notify(urls, message, _NOTIFICATION)
         if news is News.RECOVERED:
             told = health if len(failed) < len(urls) else untold(former)
             problems += await asyncio.to_thread(self._remember, told)

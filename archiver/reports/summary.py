@@ -51,7 +51,9 @@ def _run(report: RunReport) -> Summary:
 
 def _verification(report: VerifyReport) -> Summary:
     left = [finding for finding in report.findings if not finding.repaired]
-    counts = f"{report.objects:,} recordings looked at, {len(report.findings):,} findings, {report.repaired:,} repaired"
+    counts = (
+        f"{report.objects:,} recordings looked at, findings: {len(report.findings):,}, repaired: {report.repaired:,}"
+    )
     reasons = _counted(f"{finding.kind.value}{f': {finding.repair}' if finding.repair else ''}" for finding in left)
     if report.not_recorded:
         reasons = [(f"not in the audit trail: {report.not_recorded}", 1), *reasons]
