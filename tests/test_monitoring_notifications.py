@@ -296,9 +296,10 @@ def test_a_message_has_plain_words_for_every_exit_code_and_no_number_or_secret(c
     assert "and 2 more reasons" in said.body
 
 
-def test_every_part_of_an_address_that_may_be_a_token_is_hidden() -> None:
+def test_every_part_of_an_address_that_may_be_a_token_is_hidden_and_plain_words_are_not() -> None:
     url = "slack://workspace_bot@TokenAAAAA/TokenBBBBB/Token%2FCCCC?key=QueryToken"
     parts = set(secret_parts(url))
     assert {url, "TokenAAAAA", "TokenBBBBB", "Token%2FCCCC", "Token/CCCC", "QueryToken", "workspace_bot"} <= parts
-    assert "hc.example.com" not in set(secret_parts("https://hc.example.com/ping/abcdefgh"))
+    mail = "mailtos://archiver:pa%20ss@mail.example.com/notifications"
+    assert set(secret_parts(mail)) == {mail, "archiver:pa%20ss", "archiver:pa ss", "pa%20ss", "pa ss"}
     assert set(secret_parts("https://[")) == {"https://["}
