@@ -110,7 +110,7 @@ def test_every_make_target_that_is_named_exists_and_the_other_way_round() -> Non
 
 def test_every_setting_that_the_pages_name_exists() -> None:
     known = tomllib.loads((ROOT / "settings.example.toml").read_text("utf-8"))
-    sections = "pbx|listing|transfer|archive|store|ledger|cluster"
+    sections = "pbx|listing|transfer|archive|store|monitoring|ledger|cluster"
     for page, text in PAGES.items():
         for name in re.findall(rf"`((?:{sections})\.[a-z_0-9.]+)(?= =|`)", text):
             if name in {

@@ -88,6 +88,40 @@ def endpoint_url(text: str) -> str:
     return _origin_url(text)[0] if text else text
 
 
+def heartbeat_url(url: SecretStr) -> SecretStr:
+    """The address that a good run calls, or '': https, or http for loopback."""
+    text = url.get_secret_value()
+    if text and not _is_callable(text):
+        raise ValueError("must be an https:// address (http:// for loopback only), or ''")
+    return url
+
+
+def _is_callable(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or re.search(r"[\s\\]", text) or _UNPRINTABLE.search(text):
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _loopback(host))
+
+
+def listed_addresses(value: object) -> object:
+    """A list of addresses as the environment writes it: JSON, or separated by blanks, since addresses hold commas."""
+    return listed(value) if not isinstance(value, str) or value.lstrip().startswith("[") else value.split()
+
+
+def addresses(urls: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    """Addresses that look like some, each named once; what they mean is for whoever sends."""
+    texts = [url.get_secret_value() for url in urls]
+    if any(_UNPRINTABLE.search(text) or not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", text) for text in texts):
+        raise ValueError("must be a list of addresses such as 'mailtos://user:password@example.com'")
+    if len(set(texts)) < len(texts):
+        raise ValueError("must name each address once")
+    return urls
+
+
 def listed(value: object) -> object:
     """A list as the environment writes it: JSON, or separated by commas."""
     if not isinstance(value, str):

@@ -130,6 +130,16 @@ class StoreSettings(_Section):
     s3: S3StoreSettings = S3StoreSettings()
 
 
+class MonitoringSettings(_Section):
+    """`[monitoring]`: who hears of it when a night went well, or did not; the addresses hold tokens."""
+
+    heartbeat_url: Annotated[SecretStr, AfterValidator(checks.heartbeat_url)] = SecretStr("")
+    notify_urls: Annotated[
+        tuple[SecretStr, ...], BeforeValidator(checks.listed_addresses), AfterValidator(checks.addresses)
+    ] = ()
+    reports_kept: _Int = _whole(400, 0, 1_000_000)
+
+
 class LedgerSettings(_Section):
     """`[ledger]`: where the ledger is; the address may hold a password, so it is kept like one."""
 
