@@ -146,5 +146,17 @@ def parse_time(text: str, *, now: datetime, timezone: tzinfo) -> datetime:
         ) from None
 
 
+def parse_age(text: str) -> timedelta:
+    """How long an age such as `26h`, `2d` or `1w` is.
+
+    Raises:
+        ValueError: with a sentence that says what is allowed; an age of nothing is none.
+    """
+    age = _AGE.match(text.strip())
+    if age is None or not int(age[1]):
+        raise ValueError(f"{text[:60]!a} is no age: use minutes, hours, days or weeks (90m, 26h, 2d, 1w)")
+    return int(age[1]) * _AGE_UNITS[age[2]]
+
+
 def _short(at: datetime) -> str:
     return at.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

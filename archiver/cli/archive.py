@@ -56,14 +56,20 @@ def run(
 
 
 @click.command()
+@click.option(
+    "--max-age", metavar="AGE", help="For monitoring: exit code 3 when something older than 26h, 2d or 1w is not done."
+)
 @as_json
 @click.pass_obj
-def status(context: Context, as_json: bool) -> None:
+def status(context: Context, max_age: str | None, as_json: bool) -> None:
     """Show per account: covered through, recordings and bytes by status, oldest pending, last run."""
     from archiver.commands.inspection import run_status
 
+    age = None if max_age is None else asked.age("--max-age", max_age)
     settings = context.settings()
-    say(context.loop(lambda _: run_status(settings)), status_words, as_json)
+    report = context.loop(lambda _: run_status(settings, max_age=age))
+    say(report, status_words, as_json)
+    leave(ExitCode.LEFT if report.alarms else ExitCode.DONE)
 
 
 @click.command()
