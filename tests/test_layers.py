@@ -36,7 +36,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "assembly": BELOW_ASSEMBLY | {"engine", "settings", "destination"},
     "evidence": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
     "commands.demo": {"assembly", "commands", "engine", "settings", "simulator"} | WORK,
-    "commands": BELOW_ASSEMBLY | {"commands", "engine", "settings", "assembly", "destination", "evidence"},
+    "commands": BELOW_ASSEMBLY | {"", "commands", "engine", "settings", "assembly", "destination", "evidence"},
     "logs": set(),
     "cli.words": WORDS | WORK | {"cli.words", "evidence", "commands.demo"},
     "cli": WORDS
@@ -59,6 +59,7 @@ DRIVERS: dict[str, set[str]] = {
     "click": {"cli"},
     "msgspec": {"pbx.payloads", "proof", "reports", "evidence", "commands", "cli"},
     "mutagen": {"pipeline.audio"},
+    "prometheus_client": {"reports.metrics", "commands.metrics_port"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
     "sqlalchemy": {"ledger"},

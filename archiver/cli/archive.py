@@ -50,7 +50,12 @@ def run(
     # Before there is any thread: the progress bar has one.
     pool = started_pool(settings)
     with context.progress() as progress:
-        result = context.loop(lambda stop: run_archive(settings, request, stop=stop, watcher=progress, pool=pool))
+        result = context.measured(
+            settings,
+            "run",
+            lambda stop, watcher: run_archive(settings, request, stop=stop, watcher=watcher, pool=pool),
+            watcher=progress,
+        )
     say(result.report, run_words, as_json)
     leave(exit_code(result.tally, result.pages, result.ended, signal=context.stopped_by))
 

@@ -51,9 +51,14 @@ def verify(
     request = VerifyRequest(Level(level), period, sample_percent)
     if repair:
         with context.progress() as progress:
-            report = context.loop(lambda stop: run_repair(settings, request, stop=stop, watcher=progress))
+            report = context.measured(
+                settings,
+                "verify",
+                lambda stop, watcher: run_repair(settings, request, stop=stop, watcher=watcher),
+                watcher=progress,
+            )
     else:
-        report = context.loop(lambda stop: run_verify(settings, request, stop=stop))
+        report = context.measured(settings, "verify", lambda stop, _: run_verify(settings, request, stop=stop))
     say(report, verify_words, as_json)
     context.leave_if_stopped()
     unmended = len(report.findings) > report.repaired
@@ -87,7 +92,12 @@ def reconcile(
     if csv_file is not None:
         asked.check_result_file("--csv", csv_file)
     with context.progress() as progress:
-        result = context.loop(lambda stop: run_reconcile(settings, request, stop=stop, watcher=progress))
+        result = context.measured(
+            settings,
+            "reconcile",
+            lambda stop, watcher: run_reconcile(settings, request, stop=stop, watcher=watcher),
+            watcher=progress,
+        )
     say(result.report, reconcile_words, as_json)
     if csv_file is not None:
         asked.write_result_file("--csv", csv_file, as_csv(result.report.days))
@@ -141,7 +151,9 @@ def rebuild(
     from archiver.commands.restoring import RebuildRequest, run_rebuild
 
     settings = context.settings()
-    report = context.loop(lambda stop: run_rebuild(settings, RebuildRequest(full), stop=stop))
+    report = context.measured(
+        settings, "rebuild", lambda stop, _: run_rebuild(settings, RebuildRequest(full), stop=stop), listen=False
+    )
     say(report, rebuild_words, as_json)
     context.leave_if_stopped()
     leave(ExitCode.LEFT if report.problems_total else ExitCode.DONE)
@@ -157,7 +169,13 @@ def _adopt(
     settings = context.settings()
     request = asked.request(RunRequest, settings, since, until, account_ids)
     with context.progress() as progress:
-        report = context.loop(lambda stop: run_adopt(settings, request, folder, stop=stop, watcher=progress))
+        report = context.measured(
+            settings,
+            "rebuild",
+            lambda stop, watcher: run_adopt(settings, request, folder, stop=stop, watcher=watcher),
+            watcher=progress,
+            listen=False,
+        )
     say(report, adopt_words, as_json)
     context.leave_if_stopped()
     leave(ExitCode(report.exit_code))

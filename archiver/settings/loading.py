@@ -30,6 +30,7 @@ from archiver.settings.sections import (
     ClusterSettings,
     LedgerSettings,
     ListingSettings,
+    MonitoringSettings,
     PbxSettings,
     StoreSettings,
     TransferSettings,
@@ -63,6 +64,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     ledger: LedgerSettings = LedgerSettings()
     cluster: ClusterSettings = ClusterSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     _origin: _Origin = PrivateAttr(default_factory=_Origin)
 
     @classmethod

@@ -136,6 +136,18 @@ class LedgerSettings(_Section):
     url: Annotated[SecretStr, AfterValidator(checks.ledger_url)] = SecretStr("")
 
 
+class MonitoringSettings(_Section):
+    """`[monitoring]`: how others see that the archiver works."""
+
+    metrics_file: Annotated[Path | None, BeforeValidator(checks.metrics_file)] = None
+    metrics_listen: Annotated[_Line, AfterValidator(checks.metrics_listen)] = ""
+
+    @property
+    def listening(self) -> tuple[str, int] | None:
+        """Host and port of `metrics_listen`; None for ''."""
+        return checks.listening(self.metrics_listen) if self.metrics_listen else None
+
+
 class ClusterSettings(_Section):
     """`[cluster]`: the running scheduler that the work is handed to, if any."""
 
