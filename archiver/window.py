@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
-_AGE = re.compile(r"(\d{1,6})([mhdw])\Z")
+_AGE = re.compile(r"([0-9]{1,6})([mhdw])\Z")
 _AGE_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 # No zone on earth is further from UTC, so a month's edge in the server's local time lies within this of the UTC edge.
 _ZONE_SPREAD = timedelta(hours=14)

@@ -5,12 +5,12 @@ import socket
 import stat
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from archive_rig import ACCOUNTS, Rig, Said, key, recordings, rig, until
@@ -18,16 +18,23 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as text_format
 
 from archiver.commands.metrics_file import write_metrics_file
+from archiver.pbx.base import Traffic
+from archiver.pipeline.tally import Tally
 from archiver.proof.evidence.audit import Details, Record, What
 from archiver.proof.verification.findings import Kind
 from archiver.proof.verification.verify import Level, Scope
-from archiver.reports.fixity import Extent, FixityHistory
+from archiver.reports.fixity import Extent, Fixity, FixityHistory
+from archiver.reports.metrics import Figures, LastTraffic, archive_families, text_of
+from archiver.reports.metrics_live import Live, live_families
 from archiver.reports.metrics_shapes import Name
+from archiver.reports.status import AccountStatus, LastRun, StatusReport
 from archiver.settings import Settings, load
 from archiver.simulator import Fault
 from archiver.simulator.actions import Action, Status, Surroundings
 
+T = TypeVar("T")
 Labels = frozenset[tuple[str, str]]
+DAY_1, DAY_2 = datetime(2026, 5, 6, tzinfo=UTC), datetime(2026, 5, 7, tzinfo=UTC)
 Samples = dict[tuple[str, Labels], float]
 
 
@@ -281,6 +288,18 @@ class Held:
     opened: threading.Event
     running: Any
 
+    def between(self, look: Callable[[], T]) -> tuple[Samples, T]:
+        """What the port tells and what `look` sees once all is listed and nothing moves any more."""
+        found: list[tuple[Samples, T]] = []
+
+        def at_rest() -> bool:
+            before, seen, after = samples(scraped(self.port)), look(), samples(scraped(self.port))
+            found.append((after, seen))
+            return before == after and of(after, Name.LISTED) == 8
+
+        until(at_rest)
+        return found[-1]
+
     def end(self) -> Said:
         self.opened.set()
         found = self.running.wait()
@@ -308,11 +327,8 @@ def held(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Held]:
 
 
 def test_the_port_tells_of_a_run_while_it_goes_on_and_is_closed_at_its_end(held: Held) -> None:
-    def found() -> Samples:
-        return samples(scraped(held.port))
-
-    until(lambda: of(found(), Name.LISTED) == 8)
-    live = found()
+    live, status = held.between(lambda: held.it.command("status", "--json").json)
+    agree(live, status)
     assert (of(live, Name.COMMAND_START, command="run") or 0) > 1_700_000_000
     assert of(live, Name.UNDER_WAY) == 8 - (of(live, Name.ARCHIVED) or 0)
     assert (of(live, Name.REQUESTS) or 0) >= 3
@@ -320,7 +336,6 @@ def test_the_port_tells_of_a_run_while_it_goes_on_and_is_closed_at_its_end(held:
     assert of(live, Name.REFUSALS, reason="busy") == 0
     assert of(live, Name.LAST_RUN_OUTCOME, outcome="unfinished") == 1
     assert of(live, Name.LAST_RUN_END) is None
-    agree(live, held.it.command("status", "--json").json)
     said = held.end()
     assert (said.code, said.json["archived"], said.json["listed"]) == (0, 8, 8)
     with pytest.raises(OSError, match="refused"):
@@ -328,9 +343,9 @@ def test_the_port_tells_of_a_run_while_it_goes_on_and_is_closed_at_its_end(held:
 
 
 def test_both_text_formats_say_the_same(held: Held) -> None:
-    until(lambda: of(samples(scraped(held.port)), Name.LISTED) == 8)
-    plain = samples(scraped(held.port))
-    openly = scraped(held.port, accept="application/openmetrics-text; version=1.0.0")
+    plain, openly = held.between(
+        lambda: scraped(held.port, accept="application/openmetrics-text; version=1.0.0"),
+    )
     assert openly.endswith("# EOF\n")
     assert samples(openly, openly=True) == plain
 
@@ -349,6 +364,32 @@ def test_whoever_connects_and_asks_nothing_keeps_no_run_from_its_end(held: Held)
         assert held.end().code == 0
     finally:
         idle.close()
+
+
+def test_every_metric_that_has_a_name_is_told_and_no_other() -> None:
+    account = AccountStatus(
+        account_id="a",
+        covered_through="2026-05-06T00:00:00Z",
+        recordings={"archived": 1},
+        bytes={"archived": 1000},
+        windows_incomplete=[],
+        oldest_pending="2026-05-06T00:00:00Z",
+        pending_since="2026-05-06T00:00:00Z",
+        next_attempt=None,
+    )
+    run = LastRun(run_id="r", started_at="2026-05-06T00:00:00Z", ended_at="2026-05-06T01:00:00Z", outcome="complete")
+    figures = Figures(
+        version="1",
+        account_ids=frozenset("a"),
+        ledger_is_there=True,
+        status=StatusReport(accounts=[account], last_run=run, last_success=None),
+        last_traffic=LastTraffic(1, 2, 3, 4),
+        fixity=Fixity({(Level.FULL, Extent.ALL): DAY_1}, {Level.FULL: {Kind.DIGEST: 2}}),
+    )
+    families = [*archive_families(figures), *live_families(Live("run", DAY_1, Tally(), Traffic()))]
+    assert sorted({sample.name for family in families for sample in family.samples}) == sorted(Name)
+    assert all(family.documentation.endswith(".") for family in families)
+    assert of(samples(text_of(figures).decode()), Name.LAST_RUN_DURATION) == 3600
 
 
 # What is allowed.
@@ -424,9 +465,6 @@ def finding(kind: Kind, subject: str) -> Record:
 
 def repaired(subject: str, result: str = "repaired") -> Record:
     return Record(seq=1, at="", who="x", what=What.REPAIRED.value, subject=subject, result=result, previous="0")
-
-
-DAY_1, DAY_2 = datetime(2026, 5, 6, tzinfo=UTC), datetime(2026, 5, 7, tzinfo=UTC)
 
 
 def counted(*records: Record) -> dict[tuple[Level, Kind], int]:
