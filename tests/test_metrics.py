@@ -1,6 +1,7 @@
 """Metrics: what the file and the port say is what the archive is, at any time, and never stands in a command's way."""
 
 import os
+import signal
 import socket
 import stat
 import threading
@@ -146,7 +147,14 @@ def test_what_one_command_found_the_next_one_does_not_wipe_out(tmp_path: Path, f
 
 @pytest.mark.parametrize(
     "command",
-    [("run", "--since", "2d"), ("verify",), ("verify", "--repair"), ("reconcile", "--since", "2d"), ("rebuild",)],
+    [
+        ("run", "--since", "2d"),
+        ("verify",),
+        ("verify", "--repair"),
+        ("reconcile", "--since", "2d"),
+        ("rebuild",),
+        ("rebuild", "--adopt", "textfile_collector", "--since", "2d"),
+    ],
     ids=" ".join,
 )
 def test_every_command_that_holds_results_writes_the_file_also_when_it_fails(
@@ -314,7 +322,7 @@ def held(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Held]:
     port = free_port()
     with rig(tmp_path, recordings(8), faults=[gate]) as it:
         it.configure(
-            monitoring={"metrics_listen": f"127.0.0.1:{port}"},
+            monitoring={"metrics_listen": f"127.0.0.1:{port}", "metrics_file": str(tmp_path / "archiver.prom")},
             transfer={"processes": request.param, "concurrency": 3, "requests_per_s": 0},
         )
         running = it.start("run", "--since", "2024-05-06", "--until", "2024-05-08", "--json")
@@ -355,6 +363,14 @@ def test_a_port_that_is_taken_is_a_warning_and_changes_nothing_else(held: Held) 
     assert verified.code == 0
     assert f"127.0.0.1:{held.port}" in verified.err
     assert held.end().code == 0
+
+
+def test_a_run_that_is_interrupted_writes_the_file_too(held: Held) -> None:
+    held.running.signal(signal.SIGTERM)
+    assert held.end().code == 143
+    found = samples((held.it.folder / "archiver.prom").read_text())
+    assert of(found, Name.LAST_RUN_OUTCOME, outcome="interrupted") == 1
+    agree(found, held.it.command("status", "--json").json)
 
 
 def test_whoever_connects_and_asks_nothing_keeps_no_run_from_its_end(held: Held) -> None:

@@ -1,6 +1,7 @@
 """`status`: per account what is covered, archived and left, how the last run ended, and what has waited for too long."""
 
 from collections.abc import Collection, Iterator, Sequence
+from contextlib import aclosing
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -120,9 +121,10 @@ async def status_report(
 async def _latest(ledger: Ledger | None, outcomes: Collection[Outcome]) -> Run | None:
     """The latest run that ended so and that listed: a rebuild or a repair says nothing about the PBX's recordings."""
     if ledger is not None:
-        async for run in ledger.ended_runs(outcomes):
-            if _has_listed(run):
-                return run
+        async with aclosing(ledger.ended_runs(outcomes)) as found:
+            async for run in found:
+                if _has_listed(run):
+                    return run
     return None
 
 
