@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "evidence": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
     "commands.demo": {"assembly", "commands", "engine", "settings", "simulator"} | WORK,
     "commands": BELOW_ASSEMBLY
-    | {"commands", "engine", "monitoring", "settings", "assembly", "destination", "evidence"},
+    | {"", "commands", "engine", "monitoring", "settings", "assembly", "destination", "evidence"},
     "logs": set(),
     "cli.words": WORDS | WORK | {"cli.words", "evidence", "commands.demo"},
     "cli": WORDS
@@ -62,6 +62,7 @@ DRIVERS: dict[str, set[str]] = {
     "click": {"cli"},
     "msgspec": {"pbx.payloads", "proof", "reports", "evidence", "commands", "cli"},
     "mutagen": {"pipeline.audio"},
+    "prometheus_client": {"reports.metrics", "commands.metrics_port"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
     "sqlalchemy": {"ledger"},

@@ -51,7 +51,12 @@ def run(
         # Before there is any thread: the progress bar has one.
         pool = started_pool(settings)
         with context.progress() as progress:
-            result = context.loop(lambda stop: run_archive(settings, request, stop=stop, watcher=progress, pool=pool))
+            result = context.measured(
+                settings,
+                "run",
+                lambda stop, watcher: run_archive(settings, request, stop=stop, watcher=watcher, pool=pool),
+                watcher=progress,
+            )
         code = exit_code(result.tally, result.pages, result.ended, signal=context.stopped_by)
         say(watch.ended(code, result.report), run_words, as_json)
         leave(code)
@@ -77,14 +82,20 @@ def _rehearse(
 
 
 @click.command()
+@click.option(
+    "--max-age", metavar="AGE", help="For monitoring: exit code 3 when something older than 26h, 2d or 1w is not done."
+)
 @as_json
 @click.pass_obj
-def status(context: Context, as_json: bool) -> None:
+def status(context: Context, max_age: str | None, as_json: bool) -> None:
     """Show per account: covered through, recordings and bytes by status, oldest pending, last run."""
     from archiver.commands.inspection import run_status
 
+    age = None if max_age is None else asked.age("--max-age", max_age)
     settings = context.settings()
-    say(context.loop(lambda _: run_status(settings)), status_words, as_json)
+    report = context.loop(lambda _: run_status(settings, max_age=age))
+    say(report, status_words, as_json)
+    leave(ExitCode.LEFT if report.alarms else ExitCode.DONE)
 
 
 @click.command()

@@ -79,6 +79,27 @@ class Context:
 
         return run_tuned(with_signals())
 
+    def measured(
+        self,
+        settings: Any,
+        command: str,
+        work: Callable[[asyncio.Event, Any], Coroutine[Any, Any, T]],
+        *,
+        watcher: Progress | None = None,
+        listen: bool = True,
+    ) -> T:
+        """As `loop`, with the metrics that the settings ask for; `work` gets the event and who watches."""
+        if settings.monitoring.metrics_file is None and not settings.monitoring.metrics_listen:
+            return self.loop(lambda stop: work(stop, watcher))
+        from archiver.commands.measuring import measured
+
+        warn = structlog.get_logger().warning
+        return self.loop(
+            lambda stop: measured(
+                settings, command, lambda seen: work(stop, seen), warn=warn, watcher=watcher, listen=listen
+            )
+        )
+
     @property
     def code_of_signal(self) -> ExitCode | None:
         """After a signal the exit code is its own."""

@@ -53,9 +53,14 @@ def verify(
         request = VerifyRequest(Level(level), period, sample_percent)
         if repair:
             with context.progress() as progress:
-                report = context.loop(lambda stop: run_repair(settings, request, stop=stop, watcher=progress))
+                report = context.measured(
+                    settings,
+                    "verify",
+                    lambda stop, watcher: run_repair(settings, request, stop=stop, watcher=watcher),
+                    watcher=progress,
+                )
         else:
-            report = context.loop(lambda stop: run_verify(settings, request, stop=stop))
+            report = context.measured(settings, "verify", lambda stop, _: run_verify(settings, request, stop=stop))
         unmended = len(report.findings) > report.repaired
         code = ExitCode.DAMAGE if unmended else ExitCode.DESTINATION if report.not_recorded else ExitCode.DONE
         code = context.code_of_signal or code
@@ -91,7 +96,12 @@ def reconcile(
         if csv_file is not None:
             asked.check_result_file("--csv", csv_file)
         with context.progress() as progress:
-            result = context.loop(lambda stop: run_reconcile(settings, request, stop=stop, watcher=progress))
+            result = context.measured(
+                settings,
+                "reconcile",
+                lambda stop, watcher: run_reconcile(settings, request, stop=stop, watcher=watcher),
+                watcher=progress,
+            )
         code = result.exit_code(signal=context.stopped_by)
         say(watch.ended(code, result.report), reconcile_words, as_json)
         if csv_file is not None:
@@ -147,7 +157,9 @@ def rebuild(
 
     with watched(context, "rebuild") as watch:
         settings = watch.settings
-        report = context.loop(lambda stop: run_rebuild(settings, RebuildRequest(full), stop=stop))
+        report = context.measured(
+            settings, "rebuild", lambda stop, _: run_rebuild(settings, RebuildRequest(full), stop=stop), listen=False
+        )
         code = context.code_of_signal or (ExitCode.LEFT if report.problems_total else ExitCode.DONE)
         say(watch.ended(code, report), rebuild_words, as_json)
         leave(code)
@@ -164,7 +176,13 @@ def _adopt(
         settings = watch.settings
         request = asked.request(RunRequest, settings, since, until, account_ids)
         with context.progress() as progress:
-            report = context.loop(lambda stop: run_adopt(settings, request, folder, stop=stop, watcher=progress))
+            report = context.measured(
+                settings,
+                "rebuild",
+                lambda stop, watcher: run_adopt(settings, request, folder, stop=stop, watcher=watcher),
+                watcher=progress,
+                listen=False,
+            )
         code = context.code_of_signal or ExitCode(report.exit_code)
         say(watch.ended(code, report), adopt_words, as_json)
         leave(code)

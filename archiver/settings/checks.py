@@ -220,6 +220,41 @@ def optional_file(value: object) -> object:
     return None if value == "" else value
 
 
+def metrics_file(value: object) -> object:
+    """The full path of a file whose name ends in .prom, which is what node_exporter reads; None for ''."""
+    if value == "":
+        return None
+    path = Path(value) if isinstance(value, str) else value
+    if (
+        not isinstance(path, Path)
+        or not path.is_absolute()
+        or path.suffix != ".prom"
+        or path.stem.startswith(".")
+        or _UNPRINTABLE.search(str(path))
+    ):
+        raise ValueError("must be '' or the full path of a file whose name ends in .prom")
+    return path
+
+
+def listening(text: str) -> tuple[str, int]:
+    """Host and port of an address to listen on; ValueError unless it is on loopback."""
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), None, None
+    if not host or not port or parts.netloc != text or "@" in text or not _loopback(host):
+        raise ValueError("must be '' or a loopback address and a port from 1 to 65535, such as '127.0.0.1:9464'")
+    return host, port
+
+
+def metrics_listen(text: str) -> str:
+    """An address on loopback, or ''."""
+    if text:
+        listening(text)
+    return text
+
+
 def ledger_url(url: SecretStr) -> SecretStr:
     """The ledger's address, or ''."""
     text = url.get_secret_value()
