@@ -117,13 +117,14 @@ def chosen_accounts(settings: Settings, account_ids: tuple[str, ...]) -> tuple[s
 async def periods(
     settings: Settings, ledger: Ledger | None, request: RunRequest, account_id: str, now: datetime
 ) -> list[Window]:
-    """What to list of an account.
+    """What to list of an account; what is not over yet can't be listed.
 
     Raises:
         SettingsError: a first nightly run without a beginning.
     """
     if request.since is not None:
-        return [Window(request.since, request.until or now)]
+        until = min(request.until or now, now)
+        return [Window(request.since, until)] if request.since < until else []
     begin = (
         parse_time(settings.listing.begin, now=now, timezone=settings.archive.zone) if settings.listing.begin else None
     )

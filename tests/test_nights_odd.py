@@ -3,7 +3,7 @@
 import math
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -169,3 +169,15 @@ async def test_an_old_backfill_beside_the_nights_moves_neither_their_beginning_n
         assert report.since == stamp(when(at(6))) or report.since > stamp(when(at(5)))
         wanted = ended_before(world, at(9) + NIGHT_S) - ended_before(world, at(6))
         assert archived(world) == wanted | ended_before(world, at(2))
+
+
+async def test_a_backfill_beyond_now_covers_up_to_now(tmp_path: Path) -> None:
+    async with world_of(tmp_path) as world:
+        now = at(4) + NIGHT_S
+        report = await night(world, 4, request=RunRequest(since=BEGIN, until=BEGIN + timedelta(days=400)))
+        assert report.until == stamp(when(now))
+        assert world.known.covered(A) == now
+        nothing = await night(world, 4, request=RunRequest(since=when(at(300)), until=when(at(400))))
+        assert (nothing.listed, nothing.pages) == (0, 0)
+        await night(world, 5)
+        assert archived(world) == ended_before(world, at(5) + NIGHT_S)
