@@ -11,6 +11,7 @@ import pytest
 from nights import ACCOUNTS, DAY_S, HOUR_S, Clock, World, call, check_report, ids
 
 from archiver.assembly import RunRequest
+from archiver.pipeline.planning import LISTED_AHEAD
 from archiver.recording import Status
 from archiver.reports.run_report import stamp
 from archiver.simulator import Corpus, FaultScript, Simulator, Switches
@@ -74,6 +75,39 @@ async def test_a_night_before_the_beginning_lists_nothing_and_is_well(tmp_path: 
         assert world.known.covered(A) == -math.inf
         await night(world, 7)
         assert archived(world) == ended_before(world, at(7) + NIGHT_S) - ended_before(world, at(5))
+
+
+async def test_a_clock_that_is_set_back_lists_again_and_fetches_nothing_twice(tmp_path: Path) -> None:
+    async with world_of(tmp_path) as world:
+        await night(world, 5)
+        world.clock.at = at(4)
+        result, code = await world.night()
+        await world.check(disturbed=False)
+        assert (code, result.report.archived) == (0, 0)
+        assert world.known.covered(A) == at(4)
+        await night(world, 6)
+        assert archived(world) == ended_before(world, at(6) + NIGHT_S)
+        assert world.known.covered(A) == at(6) + NIGHT_S
+        assert set(world.pbx.stats.media_whole.values()) == {1}
+
+
+@pytest.mark.parametrize("lookback_days", [0, 3])
+async def test_what_a_clock_that_was_years_ahead_left_is_made_up_and_coverage_says_no_more_than_is_true(
+    tmp_path: Path, lookback_days: int
+) -> None:
+    """The machine's clock alone was wrong for a night; the PBX lists what it has."""
+    async with world_of(tmp_path, lookback_days=lookback_days) as world:
+        await night(world, 4)
+        world.until(at(5))
+        await world.night(now=lambda: when(at(60)))
+        for day in (6, 7, 8):
+            await night(world, day)
+            assert archived(world) == ended_before(world, at(day) + NIGHT_S)
+            assert world.known.covered(A) == at(day) + NIGHT_S
+            (ahead,) = world.known.accounts[A].windows_incomplete
+            assert (ahead["since"], ahead["until"]) == (stamp(when(at(day) + NIGHT_S)), stamp(when(at(60))))
+            assert ahead["reason"] == LISTED_AHEAD
+        assert set(world.pbx.stats.media_whole.values()) == {1}
 
 
 async def test_without_a_look_back_each_piece_is_listed_once_and_calls_over_the_end_are_the_next_nights(
