@@ -114,6 +114,12 @@ def chosen_accounts(settings: Settings, account_ids: tuple[str, ...]) -> tuple[s
     return account_ids or tuple(settings.pbx.account_ids)
 
 
+def beginning(settings: Settings, now: datetime) -> datetime | None:
+    """Where nightly runs start; None when the settings don't say."""
+    begin = settings.listing.begin
+    return parse_time(begin, now=now, timezone=settings.archive.zone) if begin else None
+
+
 async def periods(
     settings: Settings, ledger: Ledger | None, request: RunRequest, account_id: str, now: datetime
 ) -> list[Window]:
@@ -125,9 +131,7 @@ async def periods(
     if request.since is not None:
         until = min(request.until or now, now)
         return [Window(request.since, until)] if request.since < until else []
-    begin = (
-        parse_time(settings.listing.begin, now=now, timezone=settings.archive.zone) if settings.listing.begin else None
-    )
+    begin = beginning(settings, now)
     pieces = await ledger.calendar(account_id) if ledger is not None else ()
     if not pieces and begin is None:
         raise SettingsError(_NO_BEGINNING)

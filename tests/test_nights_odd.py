@@ -190,6 +190,31 @@ async def test_an_overlap_longer_than_the_window_costs_pages_and_no_media(tmp_pa
         assert set(world.pbx.stats.media_whole.values()) == {1}
 
 
+async def test_a_hole_between_the_coverage_and_a_backfill_is_made_up_by_the_next_night(tmp_path: Path) -> None:
+    """Nights stand still from the third on; on the eighth a person archives the last day by hand."""
+    async with world_of(tmp_path) as world:
+        await night(world, 3)
+        await night(world, 8, request=RunRequest(since=when(at(7))))
+        assert archived(world) == ended_before(world, at(3) + NIGHT_S) | (
+            ended_before(world, at(8) + NIGHT_S) - ended_before(world, at(7))
+        )
+        assert world.known.covered(A) == at(3) + NIGHT_S
+        (hole,) = world.known.accounts[A].windows_incomplete
+        assert (hole["until"], hole["reason"]) == (stamp(when(at(7))), "not listed yet")
+        await night(world, 9)
+        assert archived(world) == ended_before(world, at(9) + NIGHT_S)
+        assert world.known.covered(A) == at(9) + NIGHT_S
+        assert set(world.pbx.stats.media_whole.values()) == {1}
+
+
+async def test_a_trial_of_the_last_day_before_the_first_night_leaves_nothing_out(tmp_path: Path) -> None:
+    async with world_of(tmp_path) as world:
+        await night(world, 8, request=RunRequest(since=when(at(7))))
+        assert world.known.covered(A) == -math.inf
+        await night(world, 9)
+        assert archived(world) == ended_before(world, at(9) + NIGHT_S)
+
+
 async def test_an_old_backfill_beside_the_nights_moves_neither_their_beginning_nor_their_coverage(
     tmp_path: Path,
 ) -> None:
@@ -215,3 +240,13 @@ async def test_a_backfill_beyond_now_covers_up_to_now(tmp_path: Path) -> None:
         assert (nothing.listed, nothing.pages) == (0, 0)
         await night(world, 5)
         assert archived(world) == ended_before(world, at(5) + NIGHT_S)
+
+
+async def test_an_archive_without_a_beginning_goes_on_from_its_first_backfill(tmp_path: Path) -> None:
+    async with world_of(tmp_path) as world:
+        world.begin = when(at(2))
+        settings = world.settings(listing={"begin": ""})
+        await night(world, 4, settings=settings, request=RunRequest(since=when(at(2)), until=when(at(3))))
+        await night(world, 6, settings=settings)
+        assert archived(world) == ended_before(world, at(6) + NIGHT_S) - ended_before(world, at(2))
+        assert world.known.covered(A) == at(6) + NIGHT_S

@@ -13,6 +13,7 @@ import msgspec
 from archiver.assembly import (
     RunRequest,
     access,
+    beginning,
     chosen_accounts,
     hands_for,
     limits_for,
@@ -135,8 +136,12 @@ async def _wanted(
                 account_id, ahead, state=WindowState.INCOMPLETE, scanned_at=at, reason=LISTED_AHEAD
             )
     wanted = {account_id: await periods(settings, ledger, request, account_id, at) for account_id in account_ids}
+    begin = beginning(settings, at)
     for account_id, windows in wanted.items():
-        await ledger.ask_for(account_id, windows)
+        # What a backfill jumps over is still wanted, lest it count as covered until the next night.
+        until = max((window.end_at for window in windows), default=at)
+        jumped = [Window(begin, until)] if begin is not None and begin < until and windows else []
+        await ledger.ask_for(account_id, [*windows, *jumped])
     return wanted
 
 
