@@ -163,6 +163,7 @@ class World:
     known: Known = field(default_factory=lambda: Known({}, Counter(), {}))
     in_vain: Counter[Ids] = field(default_factory=Counter)
     checked: set[Path] = field(default_factory=set)
+    files: dict[Ids, dict[int, Path]] = field(default_factory=dict)
 
     def sections(self) -> Sections:
         """The settings of tonight, as they stand in a file."""
@@ -266,11 +267,15 @@ class World:
         had = before.archived()
         now_archived = self.known.archived()
         for name, times in whole.items():
+            held, now = self.files.get(name), self.corpus.find(*name)
+            is_new = not held or now is None or held[max(held)].read_bytes() != media(now)
+            assert is_new, f"{name} lay in the store already, {before.statuses.get(name)}"
             assert times == 1, f"{name} was fetched {times} times in one night"
             assert name not in had or now_archived.get(name, 0) > had[name] or disturbed, f"{name} was fetched in vain"
             if now_archived.get(name, 0) <= had.get(name, 0):
                 assert disturbed, f"{name} was fetched whole and not archived: {self.known.statuses.get(name)}"
                 self.in_vain[name] += 1
+        self.files = stored(self.root)
         check_files(self, now_archived)
 
     def _check_coverage(self) -> None:
@@ -298,7 +303,7 @@ def stored(root: Path) -> dict[Ids, dict[int, Path]]:
 
 def check_files(world: World, archived: dict[Ids, int]) -> None:
     """Every file is one of its recording's media, whole; every archived recording has as many as it has versions."""
-    files = stored(world.root)
+    files = world.files
     for name, versions in files.items():
         for path in set(versions.values()) - world.checked:
             assert path.read_bytes() in [media(row) for row in world.truth[name]], path
