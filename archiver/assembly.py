@@ -134,7 +134,7 @@ async def periods(
     begin = beginning(settings, now)
     pieces = await ledger.calendar(account_id) if ledger is not None else ()
     if not pieces and begin is None:
-        raise SettingsError(_NO_BEGINNING)
+        raise SettingsError(f"account {account_id[:64]!a}: {_NO_BEGINNING}")
     lookback = timedelta(days=settings.listing.lookback_days)
     return nightly_periods(pieces, begin=begin, lookback=lookback, now=now)
 

@@ -11,6 +11,7 @@ import pytest
 from nights import ACCOUNTS, DAY_S, HOUR_S, Clock, World, call, check_report, ids
 
 from archiver.assembly import RunRequest
+from archiver.errors import SettingsError
 from archiver.pipeline.planning import LISTED_AHEAD
 from archiver.recording import Status
 from archiver.reports.run_report import stamp
@@ -147,6 +148,16 @@ async def test_an_account_that_is_added_later_starts_at_the_beginning(tmp_path: 
         for account_id in (A, B):
             assert archived(world, account_id) == ended_before(world, at(6) + NIGHT_S, account_id)
             assert world.known.covered(account_id) == at(6) + NIGHT_S
+
+
+async def test_an_account_that_is_added_without_a_beginning_is_named_and_the_night_is_refused(tmp_path: Path) -> None:
+    async with world_of(tmp_path, A, B) as world:
+        world.accounts = (A,)
+        await night(world, 5)
+        world.accounts = (A, B)
+        world.until(at(6))
+        with pytest.raises(SettingsError, match=f"{B}.*needs a beginning.*listing.begin"):
+            await world.night(world.settings(listing={"begin": ""}))
 
 
 async def test_an_account_that_left_the_settings_is_neither_listed_nor_retried_and_status_still_shows_it(
