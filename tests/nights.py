@@ -186,9 +186,16 @@ class World:
             self.corpus.add_cdr(cdr(row))
 
     def until(self, at: float) -> None:
-        """Time goes on, and what was to happen at the source happens."""
+        """Time goes on, and what was to happen at the source happens.
+
+        What a killed run stored and did not settle changes later: that it is quarantined then (`key_taken`), and no new
+        version, is known and not held against the nights.
+        """
         self.clock.leap(at)
+        unsettled = {name for name in self.files if self.known.statuses.get(name) is not Status.ARCHIVED}
         for event in sorted((each for each in self.events if each.at <= self.clock.at), key=lambda each: each.at):
+            if event.ids in unsettled:
+                continue
             self.events.remove(event)
             if event.after is None:
                 self.corpus.remove(*event.ids)
@@ -270,7 +277,7 @@ class World:
             held, now = self.files.get(name), self.corpus.find(*name)
             is_new = not held or now is None or held[max(held)].read_bytes() != media(now)
             assert is_new, f"{name} lay in the store already, {before.statuses.get(name)}"
-            assert times == 1, f"{name} was fetched {times} times in one night"
+            assert times == 1, f"{name} was fetched {times} times in one night: {(await self.histories())[name]}"
             assert name not in had or now_archived.get(name, 0) > had[name] or disturbed, f"{name} was fetched in vain"
             if now_archived.get(name, 0) <= had.get(name, 0):
                 assert disturbed, f"{name} was fetched whole and not archived: {self.known.statuses.get(name)}"
