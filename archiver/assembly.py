@@ -114,22 +114,27 @@ def chosen_accounts(settings: Settings, account_ids: tuple[str, ...]) -> tuple[s
     return account_ids or tuple(settings.pbx.account_ids)
 
 
+def beginning(settings: Settings, now: datetime) -> datetime | None:
+    """Where nightly runs start; None when the settings don't say."""
+    begin = settings.listing.begin
+    return parse_time(begin, now=now, timezone=settings.archive.zone) if begin else None
+
+
 async def periods(
     settings: Settings, ledger: Ledger | None, request: RunRequest, account_id: str, now: datetime
 ) -> list[Window]:
-    """What to list of an account.
+    """What to list of an account; what is not over yet can't be listed.
 
     Raises:
         SettingsError: a first nightly run without a beginning.
     """
     if request.since is not None:
-        return [Window(request.since, request.until or now)]
-    begin = (
-        parse_time(settings.listing.begin, now=now, timezone=settings.archive.zone) if settings.listing.begin else None
-    )
+        until = min(request.until or now, now)
+        return [Window(request.since, until)] if request.since < until else []
+    begin = beginning(settings, now)
     pieces = await ledger.calendar(account_id) if ledger is not None else ()
     if not pieces and begin is None:
-        raise SettingsError(_NO_BEGINNING)
+        raise SettingsError(f"account {account_id[:64]!a}: {_NO_BEGINNING}")
     lookback = timedelta(days=settings.listing.lookback_days)
     return nightly_periods(pieces, begin=begin, lookback=lookback, now=now)
 

@@ -13,6 +13,7 @@ import msgspec
 from archiver.assembly import (
     RunRequest,
     access,
+    beginning,
     chosen_accounts,
     hands_for,
     limits_for,
@@ -31,9 +32,10 @@ from archiver.errors import LedgerError
 from archiver.evidence import Evidence
 from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
-from archiver.ledger.values import Run
+from archiver.ledger.values import Run, WindowState
 from archiver.pbx.base import Access, Traffic
 from archiver.pbx.session import PbxSession
+from archiver.pipeline.planning import LISTED_AHEAD, beyond
 from archiver.pipeline.producer import Order
 from archiver.pipeline.run import Ended, Failure, run
 from archiver.pipeline.tally import Tally
@@ -126,10 +128,20 @@ async def run_archive(
 async def _wanted(
     settings: Settings, ledger: Ledger, request: RunRequest, account_ids: Sequence[str], at: datetime
 ) -> dict[str, list[Window]]:
-    """What to list, by account; the ledger remembers that it was asked for."""
+    """What to list, by account; the ledger remembers that it was asked for, and no coverage beyond now."""
+    for account_id in account_ids:
+        ahead = beyond(await ledger.calendar(account_id), at)
+        if ahead is not None:
+            await ledger.finish_window(
+                account_id, ahead, state=WindowState.INCOMPLETE, scanned_at=at, reason=LISTED_AHEAD
+            )
     wanted = {account_id: await periods(settings, ledger, request, account_id, at) for account_id in account_ids}
+    begin = beginning(settings, at)
     for account_id, windows in wanted.items():
-        await ledger.ask_for(account_id, windows)
+        # What a backfill jumps over is still wanted, lest it count as covered until the next night.
+        until = max((window.end_at for window in windows), default=at)
+        jumped = [Window(begin, until)] if begin is not None and begin < until and windows else []
+        await ledger.ask_for(account_id, [*windows, *jumped])
     return wanted
 
 

@@ -170,7 +170,10 @@ class Simulator:
         self.stats.begin(kind)
         try:
             reply = self._reply(wire, kind, recording_id, request)
-            return await self._send(wire, request, reply)
+            keeps_alive, whole = await self._send(wire, request, reply)
+            if whole and recording_id is not None:
+                self.stats.media_whole[request.account_id, recording_id] += 1
+            return keeps_alive
         finally:
             self.stats.end(kind)
 
@@ -196,7 +199,8 @@ class Simulator:
             reply.headers.append(("Retry-After", str(wait_s)))
         return reply
 
-    async def _send(self, wire: Wire, request: Request, reply: Reply) -> bool:
+    async def _send(self, wire: Wire, request: Request, reply: Reply) -> tuple[bool, bool]:
+        """Whether another request may follow, and whether whole media went out."""
         self.stats.statuses[reply.status] += 1
         wait_s = reply.wait_s + self.switches.round_trip_s
         if wait_s > 0:
@@ -206,7 +210,8 @@ class Simulator:
             wire, reply, now=self._clock(), keeps_alive=request.keeps_alive, bytes_per_s=limit
         )
         self.stats.body_bytes += sent
-        return keeps_alive
+        whole = reply.media is not None and reply.status == HTTPStatus.OK and sent == reply.length_bytes
+        return keeps_alive, whole
 
 
 @dataclass(frozen=True, slots=True)

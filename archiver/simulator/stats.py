@@ -14,6 +14,7 @@ class Stats:
         requests_by_kind: login, recordings (pages), cdrs (pages), media, other.
         statuses: answers by HTTP status; 0 stands for a raw answer or none.
         media_gets: requests by (account id, recording id), whatever the answer.
+        media_whole: media sent whole to their last byte, likewise.
         bucket_refusals: requests answered 429 by the token bucket.
         connections_opened, connections_open, highest_connections: of clients.
         highest_in_flight, highest_media_in_flight: requests between the end of their head and that of the answer.
@@ -23,6 +24,7 @@ class Stats:
     requests_by_kind: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
     media_gets: Counter[tuple[str, str]] = field(default_factory=Counter)
+    media_whole: Counter[tuple[str, str]] = field(default_factory=Counter)
     bucket_refusals: int = 0
     connections_opened: int = 0
     connections_open: int = 0
