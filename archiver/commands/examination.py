@@ -7,6 +7,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from archiver.assembly import access, refuse_what_is_not_built, utc_now
@@ -158,7 +159,7 @@ def _pbx(settings: Settings, reach: Access | None, now: Callable[[], datetime], 
         page_size=reach.page_size,
         requests_per_s=reach.requests_per_s,
         window_hours=settings.listing.window_hours,
-        longest_query=_longest_query(settings),
+        longest_query=partial(_longest_query, settings),
     )
     at = now().replace(microsecond=0)
 
@@ -175,12 +176,12 @@ def _pbx(settings: Settings, reach: Access | None, now: Callable[[], datetime], 
     return Examined("pbx", reach.base_url, (*found.checks, *profile), behaviours=behaviours)
 
 
-def _longest_query(settings: Settings) -> timedelta:
-    """The longest query that a run with these settings makes: the one that reaches back over a month's edge."""
+def _longest_query(settings: Settings, window_hours: int) -> timedelta:
+    """The longest query that a run makes with such windows: the one that reaches back over a month's edge."""
     months = Window(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
     windows = listing_windows(
         months,
-        length=timedelta(hours=settings.listing.window_hours),
+        length=timedelta(hours=window_hours),
         overlap=timedelta(hours=settings.listing.overlap_hours),
         now=months.end_at + timedelta(days=31),
     )

@@ -14,6 +14,7 @@ from archiver.recording import Fixity, Recording
 
 _MOST_TRIES = 3
 _MOST_BYTES = 32 << 20
+_INSTANT_S = 1e-6
 _HEAD_BYTES = 64 << 10
 
 
@@ -21,7 +22,7 @@ _HEAD_BYTES = 64 << 10
 class Fetched:
     """How it went; without a `framing` no body came, and `recording` is one that is listed, if any.
 
-    `waited_s` is how long the body took to begin, and `bytes_per_s` how fast it came from then on.
+    `waited_s` is how long the body took to begin, and `bytes_per_s` how fast it came, that wait included.
     """
 
     check: Check
@@ -86,13 +87,13 @@ async def _fetched(pbx: Pbx, recording: Recording) -> Fetched:
         begun_s = time.monotonic()
         while len(body) < limit_bytes and (chunk := await media.read()):
             body += chunk
-        took_s = max(time.monotonic() - begun_s, 1e-6)
+        took_s = media.waited_s + time.monotonic() - begun_s
         came = partial(
             Fetched,
             recording=recording,
             framing=media.framing,
             waited_s=media.waited_s,
-            bytes_per_s=len(body) / took_s,
+            bytes_per_s=len(body) / max(took_s, _INSTANT_S),
         )
     if recording.length_bytes is None and len(body) >= limit_bytes:
         said = f"the first {len(body)} bytes of a recording came, the rest was not asked for"

@@ -15,7 +15,7 @@ _LARGEST_PAGE = 10_000
 _SIZES = (5000, 2000, 1000, 500, 200, 100, 50, 20, 10, 5, 2, 1)
 _LONG = timedelta(days=45)
 _NOT_SHOWN = "a recording that is there was not met on the pages that were asked for"
-_HOURS = (336, 168, 96, 72, 48, 24, 12, 6, 3, 1)
+_WINDOW_HOURS = (336, 168, 96, 48, 24, 12, 6, 3, 1)
 
 Reach = Literal["whole", "clamped", "refused", ""]
 
@@ -110,27 +110,22 @@ async def long_range(scene: Scene, ways: Ways) -> Behaviour:
 async def longest_query(scene: Scene, ways: Ways) -> Behaviour:
     """Whether the longest query of a run is answered whole."""
     expected = scene.expected
-    length = expected.longest_query
+    length = expected.longest_query(expected.window_hours)
     found = await _reach(scene, ways, length)
     if not found:
         return untold(Name.LONGEST_QUERY, _NOT_SHOWN if scene.rows else NO_ROWS)
     hours = _hours(length)
     if found == "whole":
         return Behaviour(Name.LONGEST_QUERY, "whole", f"the longest query of a run, {hours:g} hours, is answered whole")
-    fits = 0
-    for fewer in (fewer for fewer in _HOURS if fewer < hours):
-        if await _reach(scene, ways, timedelta(hours=fewer)) == "whole":
-            fits = fewer
-            break
     done = "refused" if found == "refused" else "cut short without a word"
     said = f"a query over {hours:g} hours, the longest of a run, is {done}"
-    spare = hours - expected.window_hours
-    if fits > spare:
-        advice = f"listing.window_hours = {int(fits - spare)}"
-    else:
-        advice = f"no listing.window_hours is short enough: over a month's edge a run asks for {spare:g} hours more"
-    if fits:
-        said += f"; one over {fits} hours is answered whole"
+    for fewer in (fewer for fewer in _WINDOW_HOURS if fewer < expected.window_hours):
+        shorter = expected.longest_query(fewer)
+        if shorter < length and await _reach(scene, ways, shorter) == "whole":
+            said += f"; one over {_hours(shorter):g} hours is answered whole"
+            return Behaviour(Name.LONGEST_QUERY, found, said, "failed", f"listing.window_hours = {fewer}")
+        length = shorter
+    advice = f"ask whoever runs the PBX: over a month's edge a run needs {_hours(length):g} hours at once"
     return Behaviour(Name.LONGEST_QUERY, found, said, "failed", advice)
 
 

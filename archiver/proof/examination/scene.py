@@ -15,12 +15,17 @@ INSTANT = timedelta(microseconds=1)
 """Shorter than what the PBX counts in: startDate and endDate are the same second."""
 PAGE = 200
 """Rows on a page that is asked for to learn something else."""
+_SAMPLES = 0
+"""As many rows as the sample's page was asked for with."""
 _MOST_FAILURES = 3
 
 
 @dataclass(frozen=True, slots=True)
 class Expected:
-    """What the settings say, where a PBX may say otherwise; `longest_query` is the longest that a run asks."""
+    """What the settings say, where a PBX may say otherwise.
+
+    `longest_query` tells the longest that a run asks, for so many `listing.window_hours`.
+    """
 
     base_url: str
     account_ids: Sequence[str]
@@ -28,7 +33,7 @@ class Expected:
     page_size: int
     requests_per_s: float
     window_hours: int
-    longest_query: timedelta
+    longest_query: Callable[[int], timedelta]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,18 +80,18 @@ class Scene:
         self,
         window: Window,
         *,
-        page_size: int | None = PAGE,
+        page_size: int | None = _SAMPLES,
         cursor: str | None = None,
         cursor_at: datetime | None = None,
         odd_parameter: bool = False,
         unit: Unit | None = None,
     ) -> PageSeen:
-        """A page of the account, of no more rows than the sample's unless more than PAGE are wanted.
+        """A page of the account, of as many rows as the sample's unless others are wanted; None sends no pageSize.
 
         Raises:
             PbxError.
         """
-        if page_size == PAGE:
+        if page_size == _SAMPLES:
             page_size = self.sample.page_size
         page = await self.probe.recordings(
             Question(
@@ -99,6 +104,7 @@ class Scene:
                 odd_parameter=odd_parameter,
             )
         )
+        self.failures = 0
         self.pages.append(page)
         return page
 
@@ -117,5 +123,4 @@ class Scene:
                 raise
             self.failures += 1
             return untold(name, str(error))
-        self.failures = 0
         return found
