@@ -18,6 +18,7 @@ from archiver.reports.doctor import BehaviourLine, DoctorReport
 from archiver.simulator import (
     BucketRule,
     Corpus,
+    ExpireToken,
     Fault,
     FaultScript,
     SimulatedRecording,
@@ -164,7 +165,7 @@ STATES = {
     ("time_unit", "ms"): ("time_unit", "failed", 'pbx.time_unit = "ms"'),
     ("page_cap", 5): ("page_cap", "ok", "pbx.page_size = 5 (not needed: a run goes on from the cursor)"),
     ("max_range_days", 1.0): ("longest_query", "failed", "ask whoever runs the PBX"),
-    ("attachments", "none"): ("attachments", "weak", "none: only the end of the transfer tells"),
+    ("attachments", "none"): ("attachments", "weak", "nothing to set: only the end of the transfer"),
     ("media_path", "plural"): (
         "media_path",
         "weak",
@@ -213,6 +214,20 @@ def test_speed_is_that_of_the_answers_and_of_the_one_recording(folder: Path) -> 
         assert int(told[1]) >= 30
         assert int(told[2]) >= 230
         assert float(told[3]) <= 0.1
+
+
+@pytest.mark.parametrize("over", ["refuse", "clamp"])
+@pytest.mark.parametrize(("wanted", "right"), [("s", "ms"), ("ms", "s")])
+def test_the_wrong_unit_is_told_and_the_advice_works(folder: Path, wanted: str, right: Any, over: Any) -> None:
+    with pbx_with(folder, calls(), switches=Switches(time_unit=right, over_range=over)) as it:
+        it.configure(pbx={"time_unit": wanted})
+        report = look(it)
+        line = by_name(report)["time_unit"]
+        assert (report.exit_code, line.state, line.seen) == (2, "failed", right)
+        assert line.advice == f'pbx.time_unit = "{right}"'
+        assert by_name(report)["time_field"].seen == "pvt_created"
+        it.configure(pbx={"time_unit": right})
+        assert look(it).exit_code == 0
 
 
 # Too little to tell
@@ -327,6 +342,16 @@ def test_when_even_a_day_is_refused_shorter_pages_are_listed(folder: Path) -> No
 
 
 # Other trouble
+
+
+def test_a_token_that_ends_in_the_middle_is_renewed(folder: Path) -> None:
+    ended = (Fault(on="recordings", after=4, action=ExpireToken()), Fault(on="media", after=2, action=ExpireToken()))
+    with pbx_with(folder, calls(), faults=ended) as it:
+        found = by_name(look(it))
+        assert it.pbx.stats.logins == 3
+        assert {name for name, line in found.items() if line.state == "unknown"} == {
+            "page_cap", "over_cap", "default_page_size", "rate_limit",
+        }  # fmt: skip
 
 
 def test_the_other_accounts_are_asked_for_and_one_that_is_refused_fails(folder: Path) -> None:

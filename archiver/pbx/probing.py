@@ -149,7 +149,7 @@ class SessionProbe:
 
     def _note(self, answer: Peeked) -> None:
         names = {name.lower() for name, _ in answer.headers}
-        self._rate_headers |= {name for name in names if name.startswith(_ABOUT_LIMITS)}
+        self._rate_headers |= {name[:40] for name in names if name.startswith(_ABOUT_LIMITS)}
         if answer.http_status == 429:  # noqa: PLR2004 - too many requests
             self._met["too_many"] += 1
             self._met["retry_after"] += "retry-after" in names

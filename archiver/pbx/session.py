@@ -199,8 +199,10 @@ class PbxSession:
         if answer.http_status == 401:  # noqa: PLR2004 - a token that ended
             if self._generation == generation:
                 self._token = ""
-            token, _ = await self._signed_in()
+            token, generation = await self._signed_in()
             answer = await self._peek_once(target, token, wanted, most_bytes, whole=whole)
+        if answer.http_status != 401:  # noqa: PLR2004
+            self._worked_generation = max(self._worked_generation, generation)
         return answer
 
     async def _peek_once(

@@ -13,6 +13,7 @@ from archiver.pbx.base import Access
 from archiver.pbx.foreign import ours
 from archiver.pbx.probe import TlsProblem, TlsSeen
 
+_MOST_LETTERS = 100
 _PROBLEMS: dict[int, TlsProblem] = {
     9: "not_yet_valid",
     10: "expired",
@@ -85,7 +86,7 @@ def _told(connection: Any) -> TlsSeen:
         protocol=connection.version() or "",
         subject=_name(certificate.get("subject", ())),
         issuer=_name(certificate.get("issuer", ())),
-        names=tuple(str(name) for _, name in certificate.get("subjectAltName", ())),
+        names=tuple(str(name)[:_MOST_LETTERS] for _, name in certificate.get("subjectAltName", ())),
         expires_at=datetime.fromtimestamp(ssl.cert_time_to_seconds(certificate["notAfter"]), UTC),
     )
 
@@ -93,7 +94,7 @@ def _told(connection: Any) -> TlsSeen:
 def _name(parts: Any) -> str:
     """The name that a person knows it by: the common name, else the organisation, else all of it."""
     found: dict[str, str] = dict(_attributes(parts))
-    return found.get("commonName") or found.get("organizationName") or ", ".join(found.values())
+    return (found.get("commonName") or found.get("organizationName") or ", ".join(found.values()))[:_MOST_LETTERS]
 
 
 def _attributes(parts: Any) -> Iterator[tuple[str, str]]:

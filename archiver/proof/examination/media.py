@@ -91,8 +91,10 @@ async def _no_such_recording(scene: Scene) -> Behaviour:
         return Behaviour(name, "not_there", f"media that do not exist answer HTTP {head.http_status}")
     if isinstance(head.refusal, RequestRefused):
         return Behaviour(name, f"http_{head.http_status}", f"media that do not exist are refused: {head.refusal}")
-    found = f"media that do not exist answer HTTP {head.http_status} with {head.content_type or 'no type'}"
-    return Behaviour(name, "answered", found, "weak", "none: what is no audio is never archived, and tried again")
+    found = f"media that do not exist answer HTTP {head.http_status} with {head.content_type[:60] or 'no type'}"
+    return Behaviour(
+        name, "answered", found, "weak", "nothing to set: what is no audio is never archived, and tried again"
+    )
 
 
 async def _head(scene: Scene, recording: Recording | None, path: str, accept: str) -> MediaSeen:

@@ -48,7 +48,9 @@ async def cursor(scene: Scene, field: str, *, end_inclusive: bool) -> Behaviour:
         return untold(Name.CURSOR, str(first.refusal) if first.refusal else "a page of one row was empty")
     if first.cursor is None:
         found = f"a page of {len(first.recordings)} came without a cursor, though there are more recordings"
-        return Behaviour(Name.CURSOR, "forgotten", found, "weak", "none: a run cuts such windows until they fit a page")
+        return Behaviour(
+            Name.CURSOR, "forgotten", found, "weak", "nothing to set: a run cuts such windows until they fit a page"
+        )
     second = await scene.ask(window, page_size=1, cursor=first.cursor)
     return _told(first, second, field, crowded=crowded is not None)
 

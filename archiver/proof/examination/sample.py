@@ -1,6 +1,5 @@
 """Finds recordings to ask about, on few pages: in the configured unit, then in the other; smaller ones if refused."""
 
-from dataclasses import replace
 from datetime import datetime, timedelta
 
 from archiver.errors import RequestRefused
@@ -23,56 +22,57 @@ async def take_sample(probe: Probe, expected: Expected, *, now: datetime) -> Sam
     Raises:
         PbxError.
     """
-    found = await _in_unit(probe, expected, expected.unit, min(PAGE, expected.page_size), now)
-    if _holds_any(found) or found.page.refusal is not None:
+    account_id, unit, size = expected.account_ids[0], expected.unit, min(PAGE, expected.page_size)
+    found = await _in_unit(probe, account_id, unit, size, now)
+    if _holds_any(found):
         return found
-    other: Unit = "ms" if expected.unit == "s" else "s"
-    odd = await _in_unit(probe, expected, other, found.page_size, now)
-    return odd if _holds_fitting(odd) else found
+    error = found.page.refusal
+    about_parameters = isinstance(error, RequestRefused) and error.http_status in _ABOUT_PARAMETERS
+    if error is None or about_parameters:
+        other: Unit = "ms" if unit == "s" else "s"
+        odd = await _in_unit(probe, account_id, other, size, now)
+        if _holds_fitting(odd):
+            return odd
+    return await _smaller(probe, account_id, found, now) if about_parameters else found
 
 
-async def _in_unit(probe: Probe, expected: Expected, unit: Unit, page_size: int, now: datetime) -> Sample:
-    account_id = expected.account_ids[0]
+async def _in_unit(probe: Probe, account_id: str, unit: Unit, page_size: int, now: datetime) -> Sample:
     latest: Sample | None = None
     for days in _DAYS:
         window = Window(now - timedelta(days=days), now)
-        page = await probe.recordings(Question(account_id, window, unit, page_size))
-        found = Sample(unit, window, page_size, page)
-        if page.refusal is not None:
+        found = await _asked(probe, account_id, unit, page_size, window)
+        if found.page.refusal is not None:
             # A longer window may be too long: then what the shorter ones showed stands.
-            return latest or (await _smaller(probe, account_id, found) if unit == expected.unit else found)
-        if _holds_any(found):
-            return found
+            return latest or found
         latest = found
+        if _holds_any(found):
+            break
     if latest is None:
         raise AssertionError("at least one page was asked for")
     return latest
 
 
-async def _smaller(probe: Probe, account_id: str, refused: Sample) -> Sample:
-    """A page with fewer rows, or over hours, that is not refused; else the one that was."""
-
-    async def asked(sample: Sample) -> Sample:
-        page = await probe.recordings(Question(account_id, sample.window, sample.unit, sample.page_size))
-        return replace(sample, page=page)
-
-    error = refused.page.refusal
-    if not isinstance(error, RequestRefused) or error.http_status not in _ABOUT_PARAMETERS:
-        return refused
-    one = await asked(replace(refused, page_size=_SIZES[0]))
+async def _smaller(probe: Probe, account_id: str, refused: Sample, now: datetime) -> Sample:
+    """Pages with fewer rows, or one over hours, that are not refused; else the one that was."""
+    unit, window = refused.unit, refused.window
+    one = await _asked(probe, account_id, unit, _SIZES[0], window)
     if one.page.refusal is None:
-        for size in _SIZES[1:]:
-            if size < refused.page_size:
-                found = await asked(replace(refused, page_size=size))
-                if found.page.refusal is None:
-                    return found
+        for size in (size for size in _SIZES[1:] if size < refused.page_size):
+            found = await _asked(probe, account_id, unit, size, window)
+            if found.page.refusal is None:
+                return found if _holds_any(found) else await _in_unit(probe, account_id, unit, size, now)
         return one
     for hours in _HOURS:
-        end_at = refused.window.end_at
-        found = await asked(replace(refused, window=Window(end_at - timedelta(hours=hours), end_at)))
+        shorter = Window(window.end_at - timedelta(hours=hours), window.end_at)
+        found = await _asked(probe, account_id, unit, refused.page_size, shorter)
         if found.page.refusal is None:
             return found
     return refused
+
+
+async def _asked(probe: Probe, account_id: str, unit: Unit, page_size: int, window: Window) -> Sample:
+    page = await probe.recordings(Question(account_id, window, unit, page_size))
+    return Sample(unit, window, page_size, page)
 
 
 def _holds_fitting(sample: Sample) -> bool:

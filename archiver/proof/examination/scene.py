@@ -17,7 +17,7 @@ PAGE = 200
 """Rows on a page that is asked for to learn something else."""
 _SAMPLES = 0
 """As many rows as the sample's page was asked for with."""
-_MOST_FAILURES = 3
+_MOST_FAILURES = 2
 
 
 @dataclass(frozen=True, slots=True)
