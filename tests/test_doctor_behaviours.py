@@ -156,8 +156,8 @@ EXPECTED: dict[tuple[str, Any], dict[str, str]] = {
     ("error_bodies", "text"): {"error_bodies": "text"},
     ("error_bodies", "json"): {"error_bodies": "json"},
     ("bucket", None): {"rate_limit": ""},
-    ("bucket", BucketRule(6, 50)): {"rate_limit": "429"},
-    ("bucket", BucketRule(15, 50, retry_after=True)): {"rate_limit": "429 Retry-After"},
+    ("bucket", BucketRule(6, 8)): {"rate_limit": "429"},
+    ("bucket", BucketRule(15, 8, retry_after=True)): {"rate_limit": "429 Retry-After"},
 }
 MEASURED = {"round_trip_s", "media_think_time_s", "bandwidth_bytes_per_s"}
 """They have no name but a number; `test_speed…` looks at what is said of them."""
@@ -165,7 +165,7 @@ STATES = {
     ("time_unit", "ms"): ("time_unit", "failed", 'pbx.time_unit = "ms"'),
     ("page_cap", 5): ("page_cap", "ok", "pbx.page_size = 5 (not needed: a run goes on from the cursor)"),
     ("max_range_days", 1.0): ("longest_query", "failed", "ask whoever runs the PBX"),
-    ("attachments", "none"): ("attachments", "weak", "nothing to set: only the end of the transfer"),
+    ("attachments", "none"): ("attachments", "weak", "nothing to set: only the framing of the transfer"),
     ("media_path", "plural"): (
         "media_path",
         "weak",
@@ -173,8 +173,8 @@ STATES = {
     ),
     ("media_framing", "close"): ("media_framing", "weak", "ask whoever runs the PBX"),
     ("unknown_account", "empty"): ("unknown_account", "weak", "see that every id in pbx.account_ids is right"),
-    ("bucket", BucketRule(6, 50)): ("rate_limit", "weak", "transfer.requests_per_s"),
-    ("bucket", BucketRule(15, 50, retry_after=True)): ("rate_limit", "weak", "transfer.requests_per_s"),
+    ("bucket", BucketRule(6, 8)): ("rate_limit", "weak", "transfer.requests_per_s"),
+    ("bucket", BucketRule(15, 8, retry_after=True)): ("rate_limit", "weak", "transfer.requests_per_s"),
 }
 """What matters is not only seen."""
 
@@ -182,6 +182,8 @@ STATES = {
 @pytest.mark.parametrize(("switch", "value"), EXPECTED, ids=[f"{name}={value}" for name, value in EXPECTED])
 def test_what_a_switch_plays_is_named(folder: Path, switch: str, value: Any) -> None:
     with pbx_with(folder, calls(), switches=replace(Switches(), **{switch: value})) as it:
+        if switch == "bucket":
+            it.configure(pbx={"retry_wait_s": 0.4})
         report = look(it)
         found = by_name(report)
         assert {name: found[name].seen for name in EXPECTED[switch, value]} == EXPECTED[switch, value], report

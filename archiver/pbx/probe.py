@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal, Protocol
 
 from archiver.errors import PbxError
+from archiver.pbx.base import Retries
 from archiver.recording import Cdr, Recording
 from archiver.window import Window
 
@@ -117,6 +118,11 @@ class Probe(Protocol):
     @property
     def signs(self) -> Signs:
         """What was met so far."""
+        ...
+
+    @property
+    def retries(self) -> Retries:
+        """How what may pass is tried again."""
         ...
 
     @property

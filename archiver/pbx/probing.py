@@ -29,7 +29,7 @@ class SessionProbe:
     def __init__(self, session: PbxSession, access: Access) -> None:
         self._session = session
         self._access = access
-        self._policy = RetryPolicy(access.max_retries, access.retry_wait_s)
+        self.retries = RetryPolicy(access.max_retries, access.retry_wait_s)
         self._met: Counter[str] = Counter()
         self._rate_headers: set[str] = set()
         self._error_bodies: set[BodyForm] = set()
@@ -126,7 +126,7 @@ class SessionProbe:
 
     async def _asked(self, ask: Callable[[], Awaitable[Peeked]], *, media: bool) -> tuple[Peeked, PbxError | None]:
         """An answer and what is wrong with it for good; what may pass is retried, then raised."""
-        async for attempt in self._policy.attempts():
+        async for attempt in self.retries.attempts():
             with attempt:
                 answer = await ask()
                 return answer, self._refusal(answer, media=media)

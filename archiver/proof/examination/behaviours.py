@@ -59,7 +59,7 @@ MATTERS: Mapping[Name, str] = {
     Name.RECORDINGS_CURSOR: "a run reads it in both places",
     Name.LAST_CURSOR: "a run takes each for the end",
     Name.EMPTY_PAGE: "a run reads both",
-    Name.PAGE_CAP: "a run goes on from the cursor, however many rows come",
+    Name.PAGE_CAP: "smaller pages cost requests and nothing else, unless larger ones are refused",
     Name.OVER_CAP: "where larger pages are refused, pbx.page_size must not be above the cap",
     Name.DEFAULT_PAGE_SIZE: "does not matter: a run always says how many rows it wants",
     Name.LONG_RANGE: "does not matter as long as no query of a run is that long",

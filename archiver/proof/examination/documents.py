@@ -30,7 +30,7 @@ async def attachments(scene: Scene) -> Behaviour:
     without = counts.count(0)
     if without == len(counts):
         found = "recordings are listed without attachments: their length is not known before they are fetched"
-        advice = "nothing to set: only the end of the transfer, and its last frame, tell then that a recording is whole"
+        advice = "nothing to set: only the framing of the transfer tells then that a recording is whole"
         return Behaviour(Name.ATTACHMENTS, "none", found, "weak", advice)
     said = f"; {without} of {len(counts)} have none (yet)" if without else ""
     if max(counts) > 1:

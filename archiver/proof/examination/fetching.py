@@ -8,7 +8,7 @@ from functools import partial
 
 from archiver.check import Check, failed
 from archiver.errors import ArchiverError, Contradiction, MediaNotThere, PbxError, Severity
-from archiver.pbx.base import Framing, Pbx
+from archiver.pbx.base import Framing, Pbx, Retries
 from archiver.pipeline.checks import Announced, check_media
 from archiver.recording import Fixity, Recording
 
@@ -60,13 +60,13 @@ class _Received:
         """Nothing to give back."""
 
 
-async def fetch_one(pbx: Pbx, rows: Sequence[Recording]) -> Fetched:
+async def fetch_one(pbx: Pbx, rows: Sequence[Recording], retries: Retries) -> Fetched:
     """One recording from end to end; the oldest have their media most surely, and small ones cost the PBX little."""
     fitting = sorted((row for row in rows if (row.length_bytes or 0) <= _MOST_BYTES), key=lambda row: row.dated_at)
     error: PbxError | None = None
     for recording in fitting[:_MOST_TRIES]:
         try:
-            return await _fetched(pbx, recording)
+            return await _retried(pbx, recording, retries)
         except PbxError as caught:
             if caught.severity is Severity.FATAL:
                 return Fetched(failed("media", caught), recording)
@@ -77,6 +77,13 @@ async def fetch_one(pbx: Pbx, rows: Sequence[Recording]) -> Fetched:
     if isinstance(error, MediaNotThere):
         return Fetched(_lacking(error), fitting[0])
     return Fetched(failed("media", error), fitting[0])
+
+
+async def _retried(pbx: Pbx, recording: Recording, retries: Retries) -> Fetched:
+    async for attempt in retries.attempts():
+        with attempt:
+            return await _fetched(pbx, recording)
+    raise AssertionError("unreachable")
 
 
 async def _fetched(pbx: Pbx, recording: Recording) -> Fetched:

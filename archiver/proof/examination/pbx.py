@@ -64,7 +64,7 @@ async def examine(pbx: OpenPbx, probe: Probe, expected: Expected, *, now: dateti
         checks.append(_listing(sample, expected, now))
         if sample.page.refusal is not None:
             return PbxFindings(tuple(checks))
-        fetched = await fetch_one(pbx, sample.page.recordings)
+        fetched = await fetch_one(pbx, sample.page.recordings, probe.retries)
         checks.append(fetched.check)
         name = "behaviours"
         found = await _behaviours(Scene(probe, expected, sample, now), fetched)
