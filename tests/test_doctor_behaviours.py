@@ -301,6 +301,18 @@ def test_among_more_calls_than_a_page_long_queries_are_still_told(folder: Path, 
         assert (found["default_page_size"].seen, found["page_cap"].seen) == ("50", "")
 
 
+@pytest.mark.parametrize("cursor", ["inclusive", "exclusive", "exact"])
+@pytest.mark.parametrize(("days", "reach"), [(30, "whole"), (1.5, "clamped")])
+def test_a_query_whose_end_lies_many_pages_on_is_told_by_going_on_from_there(
+    folder: Path, cursor: Any, days: float, reach: str
+) -> None:
+    before = [call(1000 + ordinal, NOW - timedelta(hours=40, seconds=-5 * ordinal)) for ordinal in range(300)]
+    switches = Switches(cursor=cursor, over_range="clamp", max_range_days=days)
+    with pbx_with(folder, [*before, *many(10)], switches=switches, cdrs=False) as it:
+        # A query of a run is 44 hours long here: it begins 64 hours ago, and the recordings that it ends at follow 300.
+        assert by_name(look(it))["longest_query"].seen == reach
+
+
 @pytest.mark.parametrize(("cap", "size"), [(300, "300"), (120, "120")])
 def test_a_cap_below_the_configured_page_is_the_number_of_rows_that_came(folder: Path, cap: int, size: str) -> None:
     with pbx_with(folder, many(450), switches=Switches(page_cap=cap), cdrs=False) as it:
