@@ -190,7 +190,10 @@ def make_bench(
         allowed = bandwidth.at(datetime.now(zone).time())
         return None if allowed is None else allowed * seat.part
 
-    limiter = Limiter(settings.transfer.concurrency, on_lowered=seat.lowered)
+    def note_limit(limit: int) -> None:
+        pbx.traffic.at_once = limit
+
+    limiter = Limiter(settings.transfer.concurrency, on_lowered=seat.lowered, on_limit=note_limit)
     seat.heed(limiter.lower)
     return Bench(
         pbx=pbx,

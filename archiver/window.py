@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, tzinfo
 
-_AGE = re.compile(r"(\d{1,6})([mhdw])\Z")
+_AGE = re.compile(r"([0-9]{1,6})([mhdw])\Z")
 _AGE_UNITS = {"m": timedelta(minutes=1), "h": timedelta(hours=1), "d": timedelta(days=1), "w": timedelta(weeks=1)}
 # No zone on earth is further from UTC, so a month's edge in the server's local time lies within this of the UTC edge.
 _ZONE_SPREAD = timedelta(hours=14)
@@ -144,6 +144,18 @@ def parse_time(text: str, *, now: datetime, timezone: tzinfo) -> datetime:
             f"{text[:60]!a} is no time: use an ISO date (2026-05-06), a date-time (2026-05-06T17:00+02:00) "
             "or an age (36h, 7d, 2w)"
         ) from None
+
+
+def parse_age(text: str) -> timedelta:
+    """How long an age such as `26h`, `2d` or `1w` is.
+
+    Raises:
+        ValueError: with a sentence that says what is allowed; an age of nothing is none.
+    """
+    age = _AGE.match(text.strip())
+    if age is None or not int(age[1]):
+        raise ValueError(f"{text[:60]!a} is no age: use minutes, hours, days or weeks (90m, 26h, 2d, 1w)")
+    return int(age[1]) * _AGE_UNITS[age[2]]
 
 
 def _short(at: datetime) -> str:

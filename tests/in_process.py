@@ -9,6 +9,7 @@ from archive_rig import ACCOUNTS, SINCE, UNTIL, key, media
 
 from archiver.assembly import RunRequest, utc_now
 from archiver.commands.archiving import RunResult, run_archive
+from archiver.pbx.base import Traffic
 from archiver.pipeline.tally import Tally
 from archiver.settings import Settings
 from archiver.simulator import SimulatedRecording
@@ -23,7 +24,7 @@ NIGHTLY = RunRequest()
 class Silent:
     """Watches nothing."""
 
-    def begin(self, tally: Tally) -> None:
+    def begin(self, tally: Tally, traffic: Traffic) -> None:
         pass
 
     def bytes_came(self, size_bytes: int) -> None:

@@ -16,6 +16,8 @@ from archiver.proof.evidence.audit import What
 from archiver.proof.verification.findings import Kind
 from archiver.recording import Status
 from archiver.reports.doctor import FIRST
+from archiver.reports.metrics_shapes import Name
+from archiver.reports.status import AlarmReason
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
@@ -110,7 +112,7 @@ def test_every_make_target_that_is_named_exists_and_the_other_way_round() -> Non
 
 def test_every_setting_that_the_pages_name_exists() -> None:
     known = tomllib.loads((ROOT / "settings.example.toml").read_text("utf-8"))
-    sections = "pbx|listing|transfer|archive|store|ledger|cluster"
+    sections = "pbx|listing|transfer|archive|store|monitoring|ledger|cluster"
     for page, text in PAGES.items():
         for name in re.findall(rf"`((?:{sections})\.[a-z_0-9.]+)(?= =|`)", text):
             if name in {
@@ -150,6 +152,24 @@ def test_the_changelog_begins_with_this_version() -> None:
     versions = re.findall(r"^## \[(\d+\.\d+\.\d+)\] - \d{4}-\d\d-\d\d$", CHANGELOG, re.MULTILINE)
     assert versions[0] == archiver.__version__
     assert tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]["version"] == archiver.__version__
+
+
+def test_every_metric_is_in_the_table_and_no_other() -> None:
+    named = re.findall(r"^\| `(archiver_\w+)` \|[^|]*\| \S", DOCS["monitoring.md"], re.MULTILINE)
+    assert named == [name.value for name in Name]
+
+
+def test_the_rules_for_alerts_name_metrics_that_exist() -> None:
+    page = DOCS["monitoring.md"]
+    for name in re.findall(r"archiver_\w+", page):
+        assert name in set(Name), name
+
+
+def test_every_reason_of_an_alarm_is_explained() -> None:
+    page = DOCS["monitoring.md"]
+    section = page[page.index("## `status --max-age`") : page.index("## Metrics")]
+    named = re.findall(r"^\| `(\w+)` \|", section, re.MULTILINE)
+    assert named == [reason.value for reason in AlarmReason]
 
 
 @pytest.mark.parametrize("page", sorted(PAGES))

@@ -29,6 +29,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "pipeline": WORDS | PROMISES | {"pipeline"},
     "proof": WORDS | PROMISES | WORK,
     "reports": WORDS | PROMISES | WORK,
+    "monitoring": WORDS | {"monitoring"},
     "engine.loop": set(),
     "engine": WORDS | PROMISES | {"pipeline", "engine"},
     "settings": WORDS | {"settings"},
@@ -36,12 +37,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "assembly": BELOW_ASSEMBLY | {"engine", "settings", "destination"},
     "evidence": BELOW_ASSEMBLY | {"settings", "assembly", "destination"},
     "commands.demo": {"assembly", "commands", "engine", "settings", "simulator"} | WORK,
-    "commands": BELOW_ASSEMBLY | {"commands", "engine", "settings", "assembly", "destination", "evidence"},
+    "commands": BELOW_ASSEMBLY
+    | {"", "commands", "engine", "monitoring", "settings", "assembly", "destination", "evidence"},
     "logs": set(),
     "cli.words": WORDS | WORK | {"cli.words", "evidence", "commands.demo"},
     "cli": WORDS
     | WORK
-    | {"", "cli", "commands", "settings", "assembly", "evidence"}
+    | {"", "cli", "commands", "settings", "assembly", "evidence", "monitoring.secrets_in_urls"}
     | {"engine.loop", "logs", "simulator"},
     "__main__": {"cli"},
     "simulator": {"simulator"},
@@ -51,14 +53,16 @@ MAY_IMPORT: dict[str, set[str]] = {
 # Where a library from outside may be imported; one that is not named here may be imported nowhere.
 DRIVERS: dict[str, set[str]] = {
     "aiofiles": {"pipeline.threads", "stores"},
-    "aiohttp": {"pbx.session", "pbx.media", "pbx.foreign"},
+    "aiohttp": {"pbx.session", "pbx.media", "pbx.foreign", "monitoring.heartbeat"},
     "aiolimiter": {"pbx.session"},
+    "apprise": {"monitoring.notifications"},
     "alembic": {"ledger.schema", "ledger.migrations"},
     "boto3": {"stores.s3"},
     "botocore": {"stores.s3"},
     "click": {"cli"},
     "msgspec": {"pbx.payloads", "proof", "reports", "evidence", "commands", "cli"},
     "mutagen": {"pipeline.audio"},
+    "prometheus_client": {"reports.metrics", "commands.metrics_port"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
     "sqlalchemy": {"ledger"},

@@ -207,6 +207,17 @@ def test_who_shares_the_pbx_is_told_of_what_one_finds_and_lowers_once_for_the_sa
     virtually(main)
 
 
+def test_each_new_limit_is_told_the_first_included() -> None:
+    async def main(clock: Callable[[], float]) -> None:
+        told: list[int] = []
+        limiter = Limiter(100, clock, on_limit=told.append)
+        for _ in range(3):
+            await fail(limiter, BUSY)
+        assert told == [100, 70]
+
+    virtually(main)
+
+
 def test_slots_are_given_in_order() -> None:
     async def main(clock: Callable[[], float]) -> None:
         limiter = Limiter(1, clock)

@@ -142,6 +142,7 @@ async def test_a_refused_login_is_asked_once_and_ends_the_run(status: int) -> No
         with pytest.raises(SignInRefused):
             await page(session)
         assert pbx.stats.logins == pbx.stats.requests == 1
+        assert (session.traffic.login_refusals, session.traffic.refusals) == (1, 0)
 
 
 async def test_a_wrong_password_is_asked_once_and_never_shown() -> None:
@@ -243,6 +244,7 @@ async def test_a_pbx_that_refuses_every_fresh_token_ends_the_run_after_three_sig
         with pytest.raises(SignInRefused):
             await (page(session) if kind == "recordings" else media(session))
         assert pbx.stats.logins <= 3
+        assert session.traffic.login_refusals == 1
 
 
 async def test_one_recording_that_always_gets_401_does_not_end_the_run() -> None:
@@ -276,6 +278,8 @@ async def test_a_page_that_fails_twice_is_had_at_the_third_try(code: int) -> Non
         assert await page(session) == IDS
         assert pbx.stats.recordings_pages == 3
         assert session.traffic.retries == 2
+        assert session.traffic.refusals == (2 if code in {429, 503} else 0)
+        assert session.traffic.login_refusals == 0
 
 
 async def test_a_page_that_keeps_failing_is_given_up_with_the_status() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from archiver.window import MAX_QUERY, Window, listing_windows, may_hide_calls, parse_time
+from archiver.window import MAX_QUERY, Window, listing_windows, may_hide_calls, parse_age, parse_time
 
 NOW = datetime(2026, 11, 23, 12, 30, 15, tzinfo=UTC)
 SECONDS = st.integers(0, 100 * 365 * 86400).map(lambda s: datetime(1980, 1, 1, tzinfo=UTC) + timedelta(seconds=s))
@@ -221,3 +221,17 @@ def test_a_part_hides_calls_only_when_a_months_edge_lies_less_than_a_call_before
     start, at = (datetime.fromisoformat(text).replace(tzinfo=UTC) for text in (since, cut))
     assert may_hide_calls(Window(start, at + timedelta(days=1)), at) is hides
     assert not may_hide_calls(Window(at, at + timedelta(days=1)), at)
+
+
+@pytest.mark.parametrize(
+    ("text", "age"),
+    [("90m", timedelta(minutes=90)), ("26h", timedelta(hours=26)), ("2d", timedelta(days=2)), (" 1w ", timedelta(7))],
+)
+def test_an_age_is_read_as_it_is_meant(text: str, age: timedelta) -> None:
+    assert parse_age(text) == age
+
+
+@pytest.mark.parametrize("text", ["", "0h", "000d", "26", "h", "1.5h", "-1h", "1y", "2026-05-06", "1234567h", "٢d\n"])
+def test_what_is_no_age_is_refused_with_what_is_allowed(text: str) -> None:
+    with pytest.raises(ValueError, match="26h"):
+        parse_age(text)

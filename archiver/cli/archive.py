@@ -1,9 +1,12 @@
 """The commands that archive, and that look ahead or back without touching anything."""
 
+from typing import NoReturn
+
 import click
 
 from archiver.cli import asked
 from archiver.cli.context import Context, accounts, as_json, leave, say, since, until
+from archiver.cli.watched import watched
 from archiver.cli.words.doctor import doctor_words
 from archiver.cli.words.run import plan_words, run_words
 from archiver.cli.words.status import status_words
@@ -35,35 +38,64 @@ def run(
     as_json: bool,
 ) -> None:
     """Archive: with --since a backfill of [since, until), without it the nightly run. Due retries come along."""
+    more = {"retry_missing": retry_missing, "compliance_accepted": compliance_accepted}
+    if dry_run:
+        _rehearse(context, since, until, account_ids, more, as_json)
+    with watched(context, "run", heartbeat=True, notify=True) as watch:
+        from archiver.assembly import RunRequest
+        from archiver.commands.archiving import run_archive, started_pool
+        from archiver.reports.run_report import exit_code
+
+        settings = watch.settings
+        request = asked.request(RunRequest, settings, since, until, account_ids, **more)
+        # Before there is any thread: the progress bar has one.
+        pool = started_pool(settings)
+        with context.progress() as progress:
+            result = context.measured(
+                settings,
+                "run",
+                lambda stop, watcher: run_archive(settings, request, stop=stop, watcher=watcher, pool=pool),
+                watcher=progress,
+            )
+        code = exit_code(result.tally, result.pages, result.ended, signal=context.stopped_by)
+        say(watch.ended(code, result.report), run_words, as_json)
+        leave(code)
+
+
+def _rehearse(
+    context: Context,
+    since: str | None,
+    until: str | None,
+    account_ids: tuple[str, ...],
+    more: dict[str, bool],
+    as_json: bool,
+) -> NoReturn:
+    """What a run would do; nobody is told how it ends."""
     from archiver.assembly import RunRequest
-    from archiver.commands.archiving import run_archive, started_pool
     from archiver.commands.inspection import run_plan
-    from archiver.reports.run_report import exit_code
 
     settings = context.settings()
-    more = {"retry_missing": retry_missing, "compliance_accepted": compliance_accepted}
     request = asked.request(RunRequest, settings, since, until, account_ids, **more)
-    if dry_run:
-        plan_report = context.loop(lambda _: run_plan(settings, request, compare=True))
-        say(plan_report, plan_words, as_json)
-        leave(ExitCode.LEFT if plan_report.windows_incomplete else ExitCode.DONE)
-    # Before there is any thread: the progress bar has one.
-    pool = started_pool(settings)
-    with context.progress() as progress:
-        result = context.loop(lambda stop: run_archive(settings, request, stop=stop, watcher=progress, pool=pool))
-    say(result.report, run_words, as_json)
-    leave(exit_code(result.tally, result.pages, result.ended, signal=context.stopped_by))
+    report = context.loop(lambda _: run_plan(settings, request, compare=True))
+    say(report, plan_words, as_json)
+    leave(ExitCode.LEFT if report.windows_incomplete else ExitCode.DONE)
 
 
 @click.command()
+@click.option(
+    "--max-age", metavar="AGE", help="For monitoring: exit code 3 when something older than 26h, 2d or 1w is not done."
+)
 @as_json
 @click.pass_obj
-def status(context: Context, as_json: bool) -> None:
+def status(context: Context, max_age: str | None, as_json: bool) -> None:
     """Show per account: covered through, recordings and bytes by status, oldest pending, last run."""
     from archiver.commands.inspection import run_status
 
+    age = None if max_age is None else asked.age("--max-age", max_age)
     settings = context.settings()
-    say(context.loop(lambda _: run_status(settings)), status_words, as_json)
+    report = context.loop(lambda _: run_status(settings, max_age=age))
+    say(report, status_words, as_json)
+    leave(ExitCode.LEFT if report.alarms else ExitCode.DONE)
 
 
 @click.command()

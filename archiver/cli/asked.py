@@ -2,12 +2,12 @@
 
 import os
 from contextlib import suppress
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from archiver.errors import SettingsError
-from archiver.window import Window, parse_time
+from archiver.window import Window, parse_age, parse_time
 
 
 def request(make: Any, settings: Any, since: str | None, until: str | None, account_ids: Any, **more: Any) -> Any:
@@ -24,6 +24,18 @@ def period(settings: Any, since: str | None, until: str | None) -> Window | None
     """Likewise, as a window; None when everything is meant."""
     start, end = _times(settings, since, until)
     return None if start is None else Window(start, end or datetime.now(UTC))
+
+
+def age(option: str, text: str) -> timedelta:
+    """How long an age such as `26h` is.
+
+    Raises:
+        SettingsError: it is none.
+    """
+    try:
+        return parse_age(text)
+    except ValueError as error:
+        raise SettingsError(f"{option}: {error}") from None
 
 
 def _times(settings: Any, since: str | None, until: str | None) -> tuple[datetime | None, datetime | None]:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -41,12 +41,15 @@ class Context:
         """The signal that ended the command's work early."""
         return next(iter(self.stop_signals), None)
 
-    def settings(self) -> Any:
-        """The settings, with their secrets hidden from the log."""
+    def settings(self, *, only: Collection[str] = ()) -> Any:
+        """The settings, or some sections of them, with their secrets hidden from the log."""
+        from archiver.monitoring.secrets_in_urls import secret_parts
         from archiver.settings import load
 
-        found = load(self.settings_file)
+        found = load(self.settings_file, only=only)
         self.redaction.hide([found.pbx.password.get_secret_value()])
+        for url in (found.monitoring.heartbeat_url, *found.monitoring.notify_urls):
+            self.redaction.hide(secret_parts(url.get_secret_value()))
         return found
 
     def progress(self) -> contextlib.closing[Progress]:
@@ -76,10 +79,31 @@ class Context:
 
         return run_tuned(with_signals())
 
-    def leave_if_stopped(self) -> None:
+    def measured(
+        self,
+        settings: Any,
+        command: str,
+        work: Callable[[asyncio.Event, Any], Coroutine[Any, Any, T]],
+        *,
+        watcher: Progress | None = None,
+        listen: bool = True,
+    ) -> T:
+        """As `loop`, with the metrics that the settings ask for; `work` gets the event and who watches."""
+        if settings.monitoring.metrics_file is None and not settings.monitoring.metrics_listen:
+            return self.loop(lambda stop: work(stop, watcher))
+        from archiver.commands.measuring import measured
+
+        warn = structlog.get_logger().warning
+        return self.loop(
+            lambda stop: measured(
+                settings, command, lambda seen: work(stop, seen), warn=warn, watcher=watcher, listen=listen
+            )
+        )
+
+    @property
+    def code_of_signal(self) -> ExitCode | None:
         """After a signal the exit code is its own."""
-        if self.stopped_by is not None:
-            leave(ExitCode(128 + self.stopped_by))
+        return None if self.stopped_by is None else ExitCode(128 + self.stopped_by)
 
 
 def say(report: Any, to_words: Callable[[Any], str], as_json: bool) -> None:

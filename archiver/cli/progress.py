@@ -28,8 +28,8 @@ class Progress:
         self._logged_at_s = time.monotonic()
         self._log: Any = structlog.get_logger()
 
-    def begin(self, tally: Tally) -> None:
-        """The run begins; the tally stays live."""
+    def begin(self, tally: Tally, traffic: object) -> None:  # noqa: ARG002 - the bar shows recordings
+        """The run begins; both stay live."""
         self._tally = tally
 
     def bytes_came(self, size_bytes: int) -> None:

@@ -7,6 +7,7 @@ import click
 
 from archiver.cli import asked
 from archiver.cli.context import Context, accounts, as_json, leave, say, since, until
+from archiver.cli.watched import watched
 from archiver.cli.words.explain import explain_words
 from archiver.cli.words.verify import verify_words
 from archiver.errors import ExitCode
@@ -42,22 +43,29 @@ def verify(
     as_json: bool,
 ) -> None:
     """Compare ledger, sidecars and stored objects, both ways; everything that does not agree is named, exit code 7."""
-    from archiver.commands.inspection import VerifyRequest, run_verify
-    from archiver.commands.repairing import run_repair
-    from archiver.proof.verification.verify import Level
+    with watched(context, "verify", notify=True) as watch:
+        from archiver.commands.inspection import VerifyRequest, run_verify
+        from archiver.commands.repairing import run_repair
+        from archiver.proof.verification.verify import Level
 
-    settings = context.settings()
-    period = asked.period(settings, since, until)
-    request = VerifyRequest(Level(level), period, sample_percent)
-    if repair:
-        with context.progress() as progress:
-            report = context.loop(lambda stop: run_repair(settings, request, stop=stop, watcher=progress))
-    else:
-        report = context.loop(lambda stop: run_verify(settings, request, stop=stop))
-    say(report, verify_words, as_json)
-    context.leave_if_stopped()
-    unmended = len(report.findings) > report.repaired
-    leave(ExitCode.DAMAGE if unmended else ExitCode.DESTINATION if report.not_recorded else ExitCode.DONE)
+        settings = watch.settings
+        period = asked.period(settings, since, until)
+        request = VerifyRequest(Level(level), period, sample_percent)
+        if repair:
+            with context.progress() as progress:
+                report = context.measured(
+                    settings,
+                    "verify",
+                    lambda stop, watcher: run_repair(settings, request, stop=stop, watcher=watcher),
+                    watcher=progress,
+                )
+        else:
+            report = context.measured(settings, "verify", lambda stop, _: run_verify(settings, request, stop=stop))
+        unmended = len(report.findings) > report.repaired
+        code = ExitCode.DAMAGE if unmended else ExitCode.DESTINATION if report.not_recorded else ExitCode.DONE
+        code = context.code_of_signal or code
+        say(watch.ended(code, report), verify_words, as_json)
+        leave(code)
 
 
 @click.command()
@@ -76,22 +84,29 @@ def reconcile(
     as_json: bool,
 ) -> None:
     """Compare CDRs, listing and archive day by day; archives the CDRs, and fetches recordings that only CDRs name."""
-    from archiver.cli.words.reconcile import reconcile_words
-    from archiver.commands.reconciling import ReconcileRequest, run_reconcile
-    from archiver.proof.reconciliation.completeness import as_csv
-
     if since is None:
         raise click.UsageError("reconcile needs --since")
-    settings = context.settings()
-    request = asked.request(ReconcileRequest, settings, since, until, account_ids)
-    if csv_file is not None:
-        asked.check_result_file("--csv", csv_file)
-    with context.progress() as progress:
-        result = context.loop(lambda stop: run_reconcile(settings, request, stop=stop, watcher=progress))
-    say(result.report, reconcile_words, as_json)
-    if csv_file is not None:
-        asked.write_result_file("--csv", csv_file, as_csv(result.report.days))
-    leave(result.exit_code(signal=context.stopped_by))
+    with watched(context, "reconcile", notify=True) as watch:
+        from archiver.cli.words.reconcile import reconcile_words
+        from archiver.commands.reconciling import ReconcileRequest, run_reconcile
+        from archiver.proof.reconciliation.completeness import as_csv
+
+        settings = watch.settings
+        request = asked.request(ReconcileRequest, settings, since, until, account_ids)
+        if csv_file is not None:
+            asked.check_result_file("--csv", csv_file)
+        with context.progress() as progress:
+            result = context.measured(
+                settings,
+                "reconcile",
+                lambda stop, watcher: run_reconcile(settings, request, stop=stop, watcher=watcher),
+                watcher=progress,
+            )
+        code = result.exit_code(signal=context.stopped_by)
+        say(watch.ended(code, result.report), reconcile_words, as_json)
+        if csv_file is not None:
+            asked.write_result_file("--csv", csv_file, as_csv(result.report.days))
+        leave(code)
 
 
 @click.command()
@@ -140,11 +155,14 @@ def rebuild(
         raise click.UsageError("--since, --until and --account need --adopt: a rebuild takes in the whole archive")
     from archiver.commands.restoring import RebuildRequest, run_rebuild
 
-    settings = context.settings()
-    report = context.loop(lambda stop: run_rebuild(settings, RebuildRequest(full), stop=stop))
-    say(report, rebuild_words, as_json)
-    context.leave_if_stopped()
-    leave(ExitCode.LEFT if report.problems_total else ExitCode.DONE)
+    with watched(context, "rebuild") as watch:
+        settings = watch.settings
+        report = context.measured(
+            settings, "rebuild", lambda stop, _: run_rebuild(settings, RebuildRequest(full), stop=stop), listen=False
+        )
+        code = context.code_of_signal or (ExitCode.LEFT if report.problems_total else ExitCode.DONE)
+        say(watch.ended(code, report), rebuild_words, as_json)
+        leave(code)
 
 
 def _adopt(
@@ -154,10 +172,17 @@ def _adopt(
     from archiver.cli.words.rebuild import adopt_words
     from archiver.commands.adopting import run_adopt
 
-    settings = context.settings()
-    request = asked.request(RunRequest, settings, since, until, account_ids)
-    with context.progress() as progress:
-        report = context.loop(lambda stop: run_adopt(settings, request, folder, stop=stop, watcher=progress))
-    say(report, adopt_words, as_json)
-    context.leave_if_stopped()
-    leave(ExitCode(report.exit_code))
+    with watched(context, "adopt") as watch:
+        settings = watch.settings
+        request = asked.request(RunRequest, settings, since, until, account_ids)
+        with context.progress() as progress:
+            report = context.measured(
+                settings,
+                "rebuild",
+                lambda stop, watcher: run_adopt(settings, request, folder, stop=stop, watcher=watcher),
+                watcher=progress,
+                listen=False,
+            )
+        code = context.code_of_signal or ExitCode(report.exit_code)
+        say(watch.ended(code, report), adopt_words, as_json)
+        leave(code)

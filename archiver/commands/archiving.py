@@ -203,7 +203,7 @@ async def work(
             side_by_side=settings.listing.concurrency,
             retry_missing=share.retry_missing,
         )
-        return await run(
+        ended = await run(
             order,
             bench,
             ledger=ledger,
@@ -216,6 +216,9 @@ async def work(
             now=now,
             give_up=destination.give_up,
         )
+        # This share asks for no more media.
+        pbx.traffic.at_once = 0
+        return ended
 
 
 async def work_beside(share: Share, seat: Seat) -> Ended:

@@ -11,11 +11,13 @@ from functools import partial
 from pathlib import Path
 
 from archiver.assembly import access, refuse_what_is_not_built, utc_now
-from archiver.check import Check, failed
+from archiver.check import Check, failed, guarded
 from archiver.commands.pbx_profile import profile_checks
+from archiver.commands.watching import check_watch
 from archiver.destination import COMPLIANCE_FLAG, accept_compliance, access_of, attributes_of
 from archiver.errors import SettingsError, StoreError
 from archiver.ledger import ledger_doctor
+from archiver.monitoring.secrets_in_urls import secret_parts
 from archiver.pbx.base import Access
 from archiver.pbx.probing import SessionProbe
 from archiver.pbx.session import PbxSession
@@ -60,6 +62,8 @@ def examine(
         others = [Examined(name, not_examined=why) for name in ("store", "ledger", "pbx")]
         return doctor_report([Examined("settings", checks=known.checks), *others])
     hide([settings.pbx.password.get_secret_value(), known.pbx.password.text if known.pbx else ""])
+    for url in (settings.monitoring.heartbeat_url, *settings.monitoring.notify_urls):
+        hide(secret_parts(url.get_secret_value()))
     store = tuple(_destination(settings, now))
     return doctor_report(
         [
@@ -86,6 +90,8 @@ def _read(settings_file: Path | None) -> _Known:
         refuse_what_is_not_built(settings)
     except SettingsError as error:
         checks.append(failed("version", error))
+    if settings.monitoring.notify_urls:
+        checks.append(guarded("notifications", lambda: _notifications(settings)))
     if not settings.archive.durable:
         said = "archive.durable is false: a power loss may take what counts as archived"
         checks.append(Check("durable", "weak", said, "set it to true, unless this archive is a trial"))
@@ -96,6 +102,12 @@ def _read(settings_file: Path | None) -> _Known:
     count = len(settings.pbx.account_ids)
     said = f"{pbx.base_url}, {count} account{'s'[: count > 1]}; the password comes from {settings.password_source()}"
     return _Known((*checks, Check("pbx", "ok", said)), settings, pbx)
+
+
+def _notifications(settings: Settings) -> Check:
+    check_watch(settings)
+    count = len(settings.monitoring.notify_urls)
+    return Check("notifications", "ok", f"apprise knows {'the address' if count == 1 else f'all {count} addresses'}")
 
 
 def _destination(settings: Settings, now: Callable[[], datetime]) -> Iterator[Examined]:

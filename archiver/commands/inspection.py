@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import msgspec
@@ -35,7 +35,7 @@ from archiver.proof.verification.verify import Level, Scope, Verified, VerifyRep
 from archiver.reports.explain import ExplainReport, explained
 from archiver.reports.explained_proof import proof_of
 from archiver.reports.plan import Planner, PlanReport, Rates
-from archiver.reports.status import StatusReport, empty_account, status_report
+from archiver.reports.status import StatusReport, status_report
 from archiver.settings import Settings
 from archiver.stores.base import Store
 from archiver.stores.lock import held_by
@@ -68,8 +68,12 @@ async def run_plan(
         )
 
 
-async def run_status(settings: Settings) -> StatusReport:
+async def run_status(
+    settings: Settings, *, max_age: timedelta | None = None, now: Callable[[], datetime] = utc_now
+) -> StatusReport:
     """`archiver status`, from the ledger alone; an archive that nobody ran yet has an empty one.
+
+    With `max_age` it says what is older than that, of the accounts in the settings; an archive without a ledger is.
 
     Raises:
         SettingsError, LedgerError.
@@ -77,11 +81,7 @@ async def run_status(settings: Settings) -> StatusReport:
     refuse_what_is_not_built(settings)
     async with AsyncExitStack() as stack:
         ledger = await known_ledger(settings, stack)
-        if ledger is None:
-            return StatusReport(
-                accounts=[empty_account(account_id) for account_id in settings.pbx.account_ids], last_run=None
-            )
-        return await status_report(ledger, settings.pbx.account_ids)
+        return await status_report(ledger, settings.pbx.account_ids, now=now(), max_age=max_age)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from archiver.pipeline.tally import Tally
 class Watcher(Protocol):
     """What wants to see a run go on (the progress bar)."""
 
-    def begin(self, tally: Tally) -> None:
-        """The run begins; the tally stays live."""
+    def begin(self, tally: Tally, traffic: Traffic) -> None:
+        """The run begins; both stay live."""
         ...
 
     def bytes_came(self, size_bytes: int) -> None:

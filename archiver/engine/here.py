@@ -27,7 +27,7 @@ class Here:
     def begin(self, tally: Tally, traffic: Traffic, on_part: Callable[[float], None]) -> None:  # noqa: ARG002 - all is ours
         """The work begins; both stay live."""
         self.tally, self.traffic = tally, traffic
-        self._watcher.begin(tally)
+        self._watcher.begin(tally, traffic)
 
     def heed(self, lower: Callable[[], None]) -> None:
         """There is nobody else to heed."""

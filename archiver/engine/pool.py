@@ -86,7 +86,7 @@ class Pool:
         """
         source = iter(partitions)
         self._active = set(self._children)
-        watcher.begin(self.tally)
+        watcher.begin(self.tally, self.traffic)
         async with asyncio.TaskGroup() as group:
             stopping = group.create_task(self._pass_on(stop))
             attending = [

@@ -5,7 +5,7 @@ ledger that can't answer raises LedgerError: unknown is not absent. A crash lose
 never a fact.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from datetime import date, datetime
 from typing import Protocol
 
@@ -101,6 +101,10 @@ class Ledger(Protocol):
 
     async def last_run(self) -> Run | None:
         """The latest run, finished or not."""
+        ...
+
+    def ended_runs(self, outcomes: Collection[Outcome]) -> AsyncGenerator[Run, None]:
+        """The runs that ended in one of these ways, the latest first; read in batches, as far as they are asked for."""
         ...
 
     async def find_run(self, run_id: str) -> Run | None:

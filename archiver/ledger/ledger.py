@@ -1,7 +1,7 @@
 """The ledger's promise kept over SQLAlchemy Core: each method is one job for the writer, or one outcome handed over."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from datetime import date, datetime
@@ -55,6 +55,8 @@ from archiver.window import Window
 
 _SQLITE = "sqlite:///"
 _ARCHIVED_BATCH = 2000
+_RUNS_BATCH = 10
+"""Mostly the first is asked for; each may bring a report of some ten thousand bytes."""
 
 
 async def open_ledger(url: str, *, create: bool = True, busy_timeout_s: float = 30.0) -> "SqlLedger":
@@ -179,6 +181,16 @@ class SqlLedger:
     async def last_run(self) -> Run | None:
         """See the promise."""
         return await self._writer.read(runs.last_run)
+
+    async def ended_runs(self, outcomes: Collection[Outcome]) -> AsyncGenerator[Run, None]:
+        """See the promise."""
+        before: int | None = None
+        while found := await self._writer.read(
+            partial(runs.ended_runs, outcomes=outcomes, before=before, limit=_RUNS_BATCH)
+        ):
+            for run in found:
+                yield run
+            before = found[-1].run_no
 
     async def find_run(self, run_id: str) -> Run | None:
         """See the promise."""

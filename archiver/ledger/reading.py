@@ -41,6 +41,14 @@ def oldest_pending(account_no: int) -> Select[int]:
     )
 
 
+def pending_since(account_no: int) -> Select[int]:
+    """When the pending recording that came into the ledger first was listed; the index `entries_pending` has its number."""
+    pending = entries.c.status == literal_column(f"'{Status.PENDING.value}'")
+    # The sum keeps the planner from walking over all entries in the order of their numbers.
+    first = select(func.min(entries.c.entry_id + 0)).where(entries.c.account_no == account_no, pending)
+    return select(entries.c.listed_at).where(entries.c.entry_id == first.scalar_subquery())
+
+
 def next_attempt(account_no: int) -> Select[int]:
     """When the next attempt of all is due, from the index `entries_due`."""
     return (
@@ -82,6 +90,7 @@ def _summary(connection: Connection, account_no: int, account_id: str) -> Accoun
         covered_through=from_seconds_or_none(covered),
         incomplete=incomplete,
         oldest_pending_at=from_seconds_or_none(connection.execute(oldest_pending(account_no)).scalar()),
+        pending_since=from_seconds_or_none(connection.execute(pending_since(account_no)).scalar()),
         next_attempt_at=from_seconds_or_none(connection.execute(next_attempt(account_no)).scalar()),
     )
 

@@ -1,5 +1,6 @@
 """The runs the ledger remembers."""
 
+from collections.abc import Collection, Sequence
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, insert, select, update
@@ -31,6 +32,17 @@ def end_run(connection: Connection, run_no: int, *, outcome: Outcome, ended_ms: 
 def last_run(connection: Connection) -> Run | None:
     """The latest run, finished or not."""
     return _run(connection.execute(select(runs).order_by(runs.c.run_no.desc()).limit(1)).one_or_none())
+
+
+def ended_runs(
+    connection: Connection, outcomes: Collection[Outcome], *, before: int | None, limit: int
+) -> Sequence[Run]:
+    """Up to `limit` runs that ended in one of these ways, the latest first, those before a run's number only."""
+    chosen = select(runs).where(runs.c.outcome.in_([outcome.value for outcome in outcomes]))
+    if before is not None:
+        chosen = chosen.where(runs.c.run_no < before)
+    found = connection.execute(chosen.order_by(runs.c.run_no.desc()).limit(limit))
+    return [run for row in found if (run := _run(row)) is not None]
 
 
 def find_run(connection: Connection, run_id: str) -> Run | None:

@@ -138,7 +138,7 @@ class AccountSummary:
     """What `status` shows of an account: recordings and bytes by status, coverage, the oldest pending call.
 
     `covered_through` is the instant up to which everything that was ever asked for is completely listed, None when
-    nothing is.
+    nothing is. `pending_since` is when the pending recording that is known longest was first listed.
     """
 
     account_id: str
@@ -147,6 +147,7 @@ class AccountSummary:
     covered_through: datetime | None
     incomplete: Sequence[Piece] = field(default=())
     oldest_pending_at: datetime | None = None
+    pending_since: datetime | None = None
     next_attempt_at: datetime | None = None
 
 

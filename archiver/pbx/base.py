@@ -53,13 +53,19 @@ class Secret:
 
 @dataclass(slots=True)
 class Traffic:
-    """What was asked of the PBX so far."""
+    """What was asked of the PBX so far, and how many media may be asked for `at_once` just now (0: nobody set a limit).
+
+    `refusals` are answers that ask for fewer requests (429 and 503), `login_refusals` sign-ins that were refused for good.
+    """
 
     requests: int = 0
     retries: int = 0
     logins: int = 0
     pages: int = 0
     successes: int = 0
+    refusals: int = 0
+    login_refusals: int = 0
+    at_once: int = 0
 
     def become_sum(self, parts: "Sequence[Traffic]") -> None:
         """Take the sum of what several sessions asked."""

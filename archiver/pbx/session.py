@@ -258,6 +258,7 @@ class PbxSession:
             return response, waited_s
         if self._worked_generation >= first_generation:
             raise RequestRefused("the PBX refuses this request with every fresh token (HTTP 401)", http_status=401)
+        self.traffic.login_refusals += 1
         raise SignInRefused("the PBX signs us in and then refuses every token it gave (HTTP 401)")
 
     async def _signed_in(self) -> tuple[str, int]:
@@ -289,6 +290,7 @@ class PbxSession:
         except (PbxUnreachable, PbxFailing, BadAnswer) as error:
             raise PbxKeptFailing(f"signing in at {access.base_url} kept failing: {error}") from None
         except RequestRefused as error:
+            self.traffic.login_refusals += 1
             raise SignInRefused(
                 f"the sign-in was refused: {error}: check pbx.username, pbx.domain, the password"
             ) from None
@@ -332,6 +334,7 @@ class PbxSession:
         waited_s = time.monotonic() - ticket.sent_at_s
         try:
             if response.status in {429, 503}:
+                self.traffic.refusals += 1
                 _check(response, media=False)
         except PbxFailing as error:
             # Whoever was told to wait speaks for all workers.

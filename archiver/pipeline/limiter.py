@@ -42,14 +42,21 @@ _FORGET_S = 180.0
 class Limiter:
     """At most `limit` slots are held at once; `bound` is the most there will ever be, `clock` gives seconds.
 
-    `on_lowered` is called when it has lowered the limit by itself, so that others who share the PBX can `lower` theirs.
+    `on_lowered` is called when it has lowered the limit by itself, so that others who share the PBX can `lower` theirs;
+    `on_limit` with each new limit, the first included.
     """
 
     def __init__(
-        self, bound: int, clock: Callable[[], float] = time.monotonic, *, on_lowered: Callable[[], None] = lambda: None
+        self,
+        bound: int,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        on_lowered: Callable[[], None] = lambda: None,
+        on_limit: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._bound = bound
         self._on_lowered = on_lowered
+        self._on_limit = on_limit
         self._clock = clock
         self._exact_limit = float(bound)
         self._held = 0
@@ -65,6 +72,7 @@ class Limiter:
         self._first_s: list[float] = []
         self._was_reached = False
         self.limit = bound
+        on_limit(bound)
 
     @property
     def held(self) -> int:
@@ -177,6 +185,7 @@ class Limiter:
     def _set(self, exact: float) -> None:
         self._exact_limit = exact
         self.limit = int(exact)
+        self._on_limit(self.limit)
         self._grant()
 
     def _grant(self) -> None:

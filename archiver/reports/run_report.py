@@ -16,7 +16,8 @@ from archiver.window import Window
 class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     """`listed` = `archived` + `already_archived` + `pending` + `missing` + `quarantined`, each id counted once.
 
-    `flagged` are archived ones whose audio is shorter than said, or can't be measured.
+    `flagged` are archived ones whose audio is shorter than said, or can't be measured; `refusals` answers of the PBX that
+    asked for fewer requests (429, 503).
     """
 
     run_id: str
@@ -35,6 +36,8 @@ class RunReport(msgspec.Struct, frozen=True, kw_only=True):
     requests: int
     retries: int
     logins: int
+    refusals: int
+    login_refusals: int
     windows_complete: int
     windows_incomplete: int
     duration_s: float
@@ -75,6 +78,8 @@ def run_report(
         requests=traffic.requests,
         retries=traffic.retries,
         logins=traffic.logins,
+        refusals=traffic.refusals,
+        login_refusals=traffic.login_refusals,
         windows_complete=tally.windows_complete,
         windows_incomplete=tally.windows_incomplete,
         duration_s=round(duration_s, 3),

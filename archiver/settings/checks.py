@@ -28,6 +28,7 @@ _COMMAND_TIMEOUT_S = 30.0
 _LONGEST_PASSWORD = 4096
 OTHERS = stat.S_IRWXG | stat.S_IRWXO
 """The permission bits that a file with a password must not have."""
+_ROOT_UID = 0
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _ACCOUNT = re.compile(r"[^\s\x00-\x20\x7f-\x9f\ud800-\udfff]{1,128}\Z")
 _BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]\Z")
@@ -85,6 +86,40 @@ def base_url(text: str) -> str:
 def endpoint_url(text: str) -> str:
     """The address of an S3 service, or ''."""
     return _origin_url(text)[0] if text else text
+
+
+def heartbeat_url(url: SecretStr) -> SecretStr:
+    """The address that a good run calls, or '': https, or http for loopback."""
+    text = url.get_secret_value()
+    if text and not _is_callable(text):
+        raise ValueError("must be an https:// address (http:// for loopback only), or ''")
+    return url
+
+
+def _is_callable(text: str) -> bool:
+    try:
+        parts = urlsplit(text)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return False
+    if not host or re.search(r"[\s\\]", text) or _UNPRINTABLE.search(text):
+        return False
+    return parts.scheme == "https" or (parts.scheme == "http" and _loopback(host))
+
+
+def listed_addresses(value: object) -> object:
+    """A list of addresses as the environment writes it: JSON, or separated by blanks, since addresses hold commas."""
+    return listed(value) if not isinstance(value, str) or value.lstrip().startswith("[") else value.split()
+
+
+def addresses(urls: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    """Addresses that look like some, each named once; what they mean is for whoever sends."""
+    texts = [url.get_secret_value() for url in urls]
+    if any(_UNPRINTABLE.search(text) or not re.match(r"[A-Za-z][A-Za-z0-9+.-]*://.", text) for text in texts):
+        raise ValueError("must be a list of addresses such as 'mailtos://user:password@example.com'")
+    if len(set(texts)) < len(texts):
+        raise ValueError("must name each address once")
+    return urls
 
 
 def listed(value: object) -> object:
@@ -185,6 +220,41 @@ def optional_file(value: object) -> object:
     return None if value == "" else value
 
 
+def metrics_file(value: object) -> object:
+    """The full path of a file whose name ends in .prom, which is what node_exporter reads; None for ''."""
+    if value == "":
+        return None
+    path = Path(value) if isinstance(value, str) else value
+    if (
+        not isinstance(path, Path)
+        or not path.is_absolute()
+        or path.suffix != ".prom"
+        or path.stem.startswith(".")
+        or _UNPRINTABLE.search(str(path))
+    ):
+        raise ValueError("must be '' or the full path of a file whose name ends in .prom")
+    return path
+
+
+def listening(text: str) -> tuple[str, int]:
+    """Host and port of an address to listen on; ValueError unless it is on loopback."""
+    try:
+        parts = urlsplit(f"//{text}")
+        host, port = parts.hostname, parts.port
+    except ValueError:
+        parts, host, port = urlsplit(""), None, None
+    if not host or not port or parts.netloc != text or "@" in text or not _loopback(host):
+        raise ValueError("must be '' or a loopback address and a port from 1 to 65535, such as '127.0.0.1:9464'")
+    return host, port
+
+
+def metrics_listen(text: str) -> str:
+    """An address on loopback, or ''."""
+    if text:
+        listening(text)
+    return text
+
+
 def ledger_url(url: SecretStr) -> SecretStr:
     """The ledger's address, or ''."""
     text = url.get_secret_value()
@@ -206,17 +276,23 @@ def _text_password(raw: bytes, source: str) -> str:
 
 
 def read_password(path: Path) -> str:
-    """The password in a file that only its owner can read; SettingsError when there is none, or others can read it."""
+    """The password in a file that only its owner can read; SettingsError when there is none, or others can read it.
+
+    A file of root's may be readable by its group, too, when we are not root: so a secret is handed to a process that
+    does not own it (systemd's credentials with an access list, Kubernetes' secrets with `fsGroup`).
+    """
     source = f"pbx.password_file {str(path)!a}"
     try:
         with path.open("rb") as file:
-            mode = stat.S_IMODE(os.fstat(file.fileno()).st_mode)
+            found = os.fstat(file.fileno())
             raw = file.read(4 * _LONGEST_PASSWORD + 2)
     except FileNotFoundError:
         raise SettingsError(f"{source} isn't there; it must be a file that holds the password") from None
     except OSError as error:
         raise SettingsError(f"{source} can't be read: {error.strerror}") from None
-    if mode & OTHERS:
+    mode = stat.S_IMODE(found.st_mode)
+    handed_over = found.st_uid == _ROOT_UID != os.geteuid()
+    if mode & (OTHERS & ~stat.S_IRGRP if handed_over else OTHERS):
         raise SettingsError(f"{source} can be read by others (mode {mode:04o}): chmod 600 {path}")
     return _text_password(raw, source)
 

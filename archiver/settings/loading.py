@@ -30,6 +30,7 @@ from archiver.settings.sections import (
     ClusterSettings,
     LedgerSettings,
     ListingSettings,
+    MonitoringSettings,
     PbxSettings,
     StoreSettings,
     TransferSettings,
@@ -37,7 +38,9 @@ from archiver.settings.sections import (
 
 _PREFIX = "ARCHIVER_"
 _PASSWORD_VARIABLE = "ARCHIVER_PBX__PASSWORD"  # noqa: S105  (a name, not a password)
-_SECRET_KEYS = frozenset({"pbx.password", "pbx.password_command", "ledger.url"})
+_SECRET_KEYS = frozenset(
+    {"pbx.password", "pbx.password_command", "ledger.url", "monitoring.heartbeat_url", "monitoring.notify_urls"}
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,7 @@ class Settings(BaseSettings):
     transfer: TransferSettings = TransferSettings()
     archive: ArchiveSettings = ArchiveSettings()
     store: StoreSettings = StoreSettings()
+    monitoring: MonitoringSettings = MonitoringSettings()
     ledger: LedgerSettings = LedgerSettings()
     cluster: ClusterSettings = ClusterSettings()
     _origin: _Origin = PrivateAttr(default_factory=_Origin)
@@ -155,7 +159,7 @@ def load(path: Path | None, *, overrides: Mapping[str, object] | None = None, on
     Args:
         path: the settings file; None for `$ARCHIVER_SETTINGS`, else `./settings.toml`.
         overrides: what flags gave, by dotted key (`transfer.concurrency`) or by section; None is a flag not given.
-        only: read nothing but these sections, whatever stands in the others (for `doctor`); all when empty.
+        only: read nothing but these sections, whatever stands in the others, so that they may be wrong; all when empty.
 
     Raises:
         SettingsError: the file isn't there, or any value or key is wrong; one message for all of them.

@@ -130,6 +130,23 @@ class StoreSettings(_Section):
     s3: S3StoreSettings = S3StoreSettings()
 
 
+class MonitoringSettings(_Section):
+    """`[monitoring]`: who hears of it when a night went well, or did not, and what can be measured."""
+
+    heartbeat_url: Annotated[SecretStr, AfterValidator(checks.heartbeat_url)] = SecretStr("")
+    notify_urls: Annotated[
+        tuple[SecretStr, ...], BeforeValidator(checks.listed_addresses), AfterValidator(checks.addresses)
+    ] = ()
+    reports_kept: _Int = _whole(400, 0, 1_000_000)
+    metrics_file: Annotated[Path | None, BeforeValidator(checks.metrics_file)] = None
+    metrics_listen: Annotated[_Line, AfterValidator(checks.metrics_listen)] = ""
+
+    @property
+    def listening(self) -> tuple[str, int] | None:
+        """Host and port of `metrics_listen`; None for ''."""
+        return checks.listening(self.metrics_listen) if self.metrics_listen else None
+
+
 class LedgerSettings(_Section):
     """`[ledger]`: where the ledger is; the address may hold a password, so it is kept like one."""
 

@@ -18,6 +18,7 @@ from .contenders import CONCURRENCY
 from .corpus import WORKLOADS
 from .frozen_figures import check, durable, listing, memory
 from .live_figures import latency, limit
+from .night_figures import night
 from .peer_figures import peers
 from .peers import PEERS
 from .rebuild_figures import rebuild
@@ -39,6 +40,7 @@ FIGURES: dict[str, Callable[[Bench], None]] = {
     "limit": limit,
     "verify": verify,
     "rebuild": rebuild,
+    "night": night,
 }
 
 
@@ -63,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
         help="for limit: requests at once, and again each second",
     )
     add("--seconds", type=float, default=180.0, help="for limit: how long the bucket lets the recordings take")
-    add("--entries", type=int, nargs="+", default=[20_000, 200_000], help="for verify: sizes for presence and size")
+    add("--entries", type=int, nargs="+", default=[20_000, 200_000], help="for verify and night: how many")
     add("--scale", type=float, default=1.0, help="shrinks the number of recordings, for a quick look")
     add("--page-size", type=int, default=1000, help="rows a page")
     add("--with-digest", action="store_true", help="metadata with an MD5; the vendor's page has none")

@@ -24,13 +24,16 @@ from archiver.simulator import (
     BytesMedia,
     Corpus,
     Credentials,
+    MediaSource,
     Mp3Media,
+    SimulatedRecording,
     Simulator,
     Stats,
     Switches,
 )
 
 from .corpus import Workload, rows_by_day
+from .nights import Past
 
 PROJECT = Path(__file__).parents[2]
 MEDIA_MS = 100
@@ -38,12 +41,21 @@ MEDIA_MS = 100
 
 @dataclass(frozen=True)
 class Plan:
-    """What the PBX has and how it answers; a bucket of capacity 0 is none."""
+    """What the PBX has and how it answers; a bucket of capacity 0 is none, and with a past `count` says nothing."""
 
     count: int
     think_time_s: float = 0.0
     bucket_capacity: float = 0.0
     bucket_refill_per_s: float = 0.0
+    past: Past | None = None
+
+    def rows(self, media: MediaSource) -> Iterator[SimulatedRecording]:
+        """What it lists: an account's past, if there is one, else the workload."""
+        if self.past is not None:
+            yield from self.past.rows(media)
+            return
+        for day in rows_by_day(self.workload, media):
+            yield from day
 
     @property
     def workload(self) -> Workload:
@@ -167,9 +179,10 @@ async def _serve(simulator: Simulator) -> None:
 
 
 def main() -> None:
-    plan, result = Plan(**json.loads(sys.argv[1])), Path(sys.argv[2])
+    said, result = json.loads(sys.argv[1]), Path(sys.argv[2])
+    plan = Plan(**said | {"past": Past(**said["past"]) if said["past"] else None})
     media = BytesMedia(b"".join(Mp3Media("tiny", MEDIA_MS).chunks()))
-    corpus = Corpus(row for day in rows_by_day(plan.workload, media) for row in day)
+    corpus = Corpus(plan.rows(media))
     simulator = Simulator(corpus, switches=plan.switches, credentials=Credentials())
     seen = Seen()
     simulator.stats = TimedStats(seen)

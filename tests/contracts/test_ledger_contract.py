@@ -503,12 +503,44 @@ async def test_runs_are_numbered_upwards_and_the_last_is_known(ledger: SqlLedger
     assert await ledger.last_run() == second
 
 
+async def test_runs_that_ended_in_one_of_some_ways_come_latest_first(ledger: SqlLedger) -> None:
+    ways = [Outcome.COMPLETE, Outcome.FAILED, Outcome.INCOMPLETE] * 12
+    made = []
+    for number, outcome in enumerate(ways):
+        begun = await ledger.begin_run(f"run-{number}", started_at=NOON + number * HOUR)
+        ended_at, report = NOON + (number + 1) * HOUR, b'{"listed": %d}' % number
+        await ledger.end_run(begun, outcome=outcome, ended_at=ended_at, report=report)
+        made.append(replace(begun, outcome=outcome, ended_at=ended_at, report=report))
+    await ledger.begin_run("goes on", started_at=NOON)
+    wanted = {Outcome.COMPLETE, Outcome.INCOMPLETE}
+    assert [run async for run in ledger.ended_runs(wanted)] == [run for run in reversed(made) if run.outcome in wanted]
+    assert [run async for run in ledger.ended_runs({Outcome.INTERRUPTED})] == []
+
+
 async def test_a_run_that_the_ledger_never_began_cannot_end(kind: LedgerKind, tmp_path: Path) -> None:
     ledger = await kind.open(tmp_path)
     with pytest.raises(LedgerError, match="no run 7"):
         await ledger.end_run(Run(7, "x", NOON, None, None), outcome=Outcome.COMPLETE, ended_at=NOON, report=b"")
     with pytest.raises(LedgerError, match="no run 7"):
         await ledger.close()
+
+
+async def test_summaries_tell_since_when_the_longest_known_pending_recording_is_known(
+    ledger: SqlLedger, run: Run
+) -> None:
+    # The call that was listed last is the oldest.
+    (first,) = await list_page(ledger, run, recording("a", start_at=NOON), at=NOON)
+    (second,) = await list_page(ledger, run, recording("b", start_at=NOON - 9 * HOUR), at=NOON + HOUR)
+    again = await list_page(ledger, run, recording("a"), recording("b"), at=NOON + 2 * HOUR)
+    assert list(again) == []
+    (summary,) = await ledger.summaries()
+    assert summary.pending_since == NOON
+    await ledger.settle(run, archived(first))
+    (summary,) = await ledger.summaries()
+    assert (summary.pending_since, summary.oldest_pending_at) == (NOON + HOUR, NOON - 9 * HOUR)
+    await ledger.settle(run, archived(second))
+    (summary,) = await ledger.summaries()
+    assert summary.pending_since is None
 
 
 async def test_summaries_show_recordings_bytes_and_what_waits(ledger: SqlLedger, run: Run) -> None:

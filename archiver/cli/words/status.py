@@ -26,9 +26,14 @@ def status_words(report: "StatusReport") -> str:
             f"  ! incomplete: {window['since']} to {window['until']}: {one_line(window['reason'])}"
             for window in account.windows_incomplete[:SHOWN]
         ]
-    if report.last_run is None:
+    run = report.last_run
+    if run is None:
         lines.append("No run yet.")
     else:
-        run = report.last_run
         lines.append(f"Last run {run.run_id}: {run.outcome or 'not finished'}, {run.ended_at or run.started_at}")
+    if report.last_success is not None and (run is None or run.run_id != report.last_success.run_id):
+        lines.append(f"Last success {report.last_success.run_id}: {report.last_success.ended_at}")
+    for alarm in report.alarms:
+        whose = f", account {one_line(alarm.account_id)}" if alarm.account_id is not None else ""
+        lines.append(f"! ALARM ({alarm.reason}){whose}: {alarm.detail}")
     return "\n".join(lines)

@@ -1,0 +1,33 @@
+"""Which parts of an address must never be shown: a token may stand in any of them."""
+
+from collections.abc import Iterator
+from urllib.parse import unquote, urlsplit
+
+_SHORTEST, _LONG = 8, 16
+_SHORTEST_PASSWORD = 4
+
+
+def secret_parts(url: str) -> Iterator[str]:
+    """The address, its password, and what else in it may be a token by itself."""
+    yield url
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return
+    login, _, host = parts.netloc.rpartition("@")
+    name, _, password = login.partition(":")
+    values = [value for pair in parts.query.split("&") for value in pair.partition("=")[::2]]
+    found = [parts.path.lstrip("/"), *parts.path.split("/"), parts.query, *values, parts.fragment, login]
+    if not password:
+        found.append(name)
+    if "." not in host:  # else the name of a machine; many services for notifications have a token in its place
+        found.append(host)
+    for part in found:
+        yield from (text for text in {part, unquote(part)} if _may_be_a_token(text))
+    yield from (text for text in {password, unquote(password)} if len(text) >= _SHORTEST_PASSWORD)
+
+
+def _may_be_a_token(text: str) -> bool:
+    """Words of a path are none: to hide `notifications` or `archiver` would hide half of every log."""
+    is_word = len(text) < _LONG and text.isalpha() and (text.islower() or text.istitle())
+    return len(text) >= _SHORTEST and not is_word
