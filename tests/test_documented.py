@@ -122,6 +122,8 @@ def test_every_setting_that_the_pages_name_exists() -> None:
                 "ledger.base_repair",
                 "pbx.listing",
                 "pbx.payloads",
+                "pbx.probe",
+                "pbx.probing",
                 "ledger.ledger_doctor",
             }:
                 continue

@@ -11,7 +11,7 @@ HOUSE = Path(__file__).parent.parent / "archiver"
 
 # What a module may import of the house. The longest prefix that fits decides; a name stands for itself and what is in it.
 WORDS = {"check", "errors", "recording", "keys", "window", "sidecar"}
-PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base"}
+PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "pbx.probe"}
 PROMISES |= {"ledger.base", "ledger.values", "ledger.base_repair", "ledger.values_reconciling", "ledger.values_sealing"}
 PROMISES |= {"ledger.values_rebuilding"}
 WORK = {"pipeline", "proof", "reports"}
@@ -82,6 +82,7 @@ BARE = {
     "ledger.values_rebuilding",
     "stores.base",
     "pbx.base",
+    "pbx.probe",
 }
 EMPTY_NAMES = {"utils", "util", "helpers", "helper", "common", "misc", "manager", "base_manager"}
 

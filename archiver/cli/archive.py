@@ -119,12 +119,13 @@ def plan(context: Context, since: str | None, until: str | None, account_ids: tu
 
 
 @click.command()
+@click.option("--write-profile", is_flag=True, help="Save how the PBX behaves, for runs and to compare with.")
 @as_json
 @click.pass_obj
-def doctor(context: Context, as_json: bool) -> None:
+def doctor(context: Context, write_profile: bool, as_json: bool) -> None:
     """Look at settings, store, ledger and PBX, and say what to mend; archives nothing."""
     from archiver.commands.examination import examine
 
-    report = examine(context.settings_file, hide=context.redaction.hide)
+    report = examine(context.settings_file, hide=context.redaction.hide, write_profile=write_profile)
     say(report, doctor_words, as_json)
     leave(ExitCode(report.exit_code))

@@ -23,6 +23,7 @@ from archiver.assembly import (
     refuse_what_is_not_built,
     utc_now,
 )
+from archiver.commands.pbx_profile import with_hints
 from archiver.commands.restoring import memory_for_run
 from archiver.destination import Destination, accept_compliance, open_destination
 from archiver.engine.base import Seat, Watcher
@@ -105,6 +106,7 @@ async def run_archive(
         await evidence.recorder.add([run_began(_whole(wanted), account_ids)])
         the_run = await ledger.begin_run(run_id, started_at=started_at)
         await memory.begun(the_run)
+        reach, hints = await seen_through(lambda: with_hints(reach, destination.folder))
         share = Share(settings, reach, the_run, account_ids, request.retry_missing)
         source = partitions(settings, wanted, started_at)
         begun_s = asyncio.get_running_loop().time()
@@ -119,7 +121,7 @@ async def run_archive(
         ended = await evidence.seal_after(ended)
         result = await _finished(
             share, ledger, ended, tally, traffic, period=_whole(wanted), took_s=took_s, ended_at=now(),
-            notes=memory.notes,
+            notes=[*memory.notes, *hints],
         )  # fmt: skip
         await memory.ended(the_run)
         return await _witnessed(evidence, result)
@@ -209,7 +211,7 @@ async def work(
             run=share.run,
             take=seat.take,
             account_ids=share.account_ids,
-            page_size=settings.pbx.page_size,
+            page_size=share.reach.page_size,
             side_by_side=settings.listing.concurrency,
             retry_missing=share.retry_missing,
         )

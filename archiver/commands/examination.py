@@ -6,22 +6,28 @@ Synchronous but for the PBX, so that Ctrl-C ends it at once: it holds nothing th
 import asyncio
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 
 from archiver.assembly import access, refuse_what_is_not_built, utc_now
 from archiver.check import Check, failed, guarded
+from archiver.commands.pbx_profile import profile_checks
 from archiver.commands.watching import check_watch
 from archiver.destination import COMPLIANCE_FLAG, accept_compliance, access_of, attributes_of
 from archiver.errors import SettingsError, StoreError
 from archiver.ledger import ledger_doctor
 from archiver.monitoring.secrets_in_urls import secret_parts
 from archiver.pbx.base import Access
+from archiver.pbx.probing import SessionProbe
 from archiver.pbx.session import PbxSession
-from archiver.proof import pbx_doctor
+from archiver.proof.examination import pbx as pbx_examiner
+from archiver.proof.examination.pbx import PbxFindings
+from archiver.proof.examination.scene import Expected
 from archiver.reports.doctor import DoctorReport, Examined, doctor_report
 from archiver.settings import Settings, load
 from archiver.stores import local_doctor
+from archiver.window import Window, listing_windows
 
 _STORE_SECTIONS = ("archive", "store", "ledger")
 _MOST_RETRIES = 1
@@ -38,11 +44,16 @@ class _Known:
 
 
 def examine(
-    settings_file: Path | None, *, hide: Callable[[Iterable[str]], None], now: Callable[[], datetime] = utc_now
+    settings_file: Path | None,
+    *,
+    hide: Callable[[Iterable[str]], None],
+    write_profile: bool = False,
+    now: Callable[[], datetime] = utc_now,
 ) -> DoctorReport:
     """Look at everything that a run needs, and say what to mend. `hide` is told the secrets before they are used.
 
-    Makes what a run would make at the destination, and archives nothing.
+    Makes what a run would make at the destination, and archives nothing. With `write_profile` what was learnt of the
+    PBX is saved there.
     """
     known = _read(settings_file)
     settings = known.settings
@@ -59,7 +70,7 @@ def examine(
             Examined("settings", settings.source_file, known.checks),
             *store,
             _ledger(settings, store[-1]),
-            _pbx(settings, known.pbx, now),
+            _pbx(settings, known.pbx, now, write_profile=write_profile),
         ]
     )
 
@@ -148,18 +159,42 @@ def _ledger(settings: Settings, folder: Examined) -> Examined:
     return Examined("ledger", url.removeprefix("sqlite:///"), ledger_doctor.examine(url))
 
 
-def _pbx(settings: Settings, reach: Access | None, now: Callable[[], datetime]) -> Examined:
+def _pbx(settings: Settings, reach: Access | None, now: Callable[[], datetime], *, write_profile: bool) -> Examined:
     if reach is None:
         return Examined("pbx", settings.pbx.base_url, not_examined="its settings are wrong or not complete, see above")
     quick = replace(reach, max_retries=min(reach.max_retries, _MOST_RETRIES))
 
-    async def look() -> tuple[Check, ...]:
+    expected = Expected(
+        base_url=reach.base_url,
+        account_ids=settings.pbx.account_ids,
+        unit=settings.pbx.time_unit,
+        page_size=reach.page_size,
+        requests_per_s=reach.requests_per_s,
+        window_hours=settings.listing.window_hours,
+        longest_query=partial(_longest_query, settings),
+    )
+    at = now().replace(microsecond=0)
+
+    async def look() -> PbxFindings:
         async with PbxSession(quick) as pbx:
-            return await pbx_doctor.examine(
-                pbx, reach.base_url, settings.pbx.account_ids, now=now().replace(microsecond=0)
-            )
+            return await pbx_examiner.examine(pbx, SessionProbe(pbx, quick), expected, now=at)
 
     try:
-        return Examined("pbx", reach.base_url, asyncio.run(look()))
+        found = asyncio.run(look())
     except SettingsError as error:
         return Examined("pbx", reach.base_url, (failed("settings", error),))
+    root, behaviours = settings.store.local.root, found.behaviours
+    profile = profile_checks(root, reach.base_url, behaviours, write=write_profile, at=at)
+    return Examined("pbx", reach.base_url, (*found.checks, *profile), behaviours=behaviours)
+
+
+def _longest_query(settings: Settings, window_hours: int) -> timedelta:
+    """The longest query that a run makes with such windows: the one that reaches back over a month's edge."""
+    months = Window(datetime(2024, 1, 1, tzinfo=UTC), datetime(2024, 4, 1, tzinfo=UTC))
+    windows = listing_windows(
+        months,
+        length=timedelta(hours=window_hours),
+        overlap=timedelta(hours=settings.listing.overlap_hours),
+        now=months.end_at + timedelta(days=31),
+    )
+    return max(window.query.length for window in windows)

@@ -3,6 +3,7 @@
 import re
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from types import TracebackType
 from urllib.parse import quote
 
@@ -54,10 +55,7 @@ class HttpBody:
         self.waited_s = waited_s
         self.content_type = response.content_type.lower()
         self.content_length = response.content_length
-        if response.headers.get("Transfer-Encoding", "").lower() == "chunked":
-            self.framing = Framing.CHUNKED
-        else:
-            self.framing = Framing.EOF if self.content_length is None else Framing.LENGTH
+        self.framing = _framing(response)
 
     def close(self) -> None:
         """A body read to its end gave its connection back already; any other closes it here."""
@@ -80,6 +78,39 @@ class HttpBody:
                 raise TooSlow(f"only {self._seen} bytes came in {self._waiting_s:.0f} s")
             self._waiting_s, self._seen = 0.0, 0
         return chunk
+
+
+@dataclass(frozen=True, slots=True)
+class Peeked:
+    """An answer as it is: `headers` as pairs in the order they came, `body` as much of it as was asked for."""
+
+    http_status: int
+    headers: tuple[tuple[str, str], ...]
+    content_type: str
+    framing: Framing
+    body: bytes
+    waited_s: float
+
+    def header(self, name: str) -> str:
+        """The first header of that name, empty when there is none."""
+        return next((value for key, value in self.headers if key.lower() == name.lower()), "")
+
+
+async def peeked(response: aiohttp.ClientResponse, waited_s: float, *, most_bytes: int) -> Peeked:
+    """Look at an answer; of a body that is longer nothing more is taken, and its connection is closed."""
+    body = b""
+    while len(body) < most_bytes and (chunk := await response.content.read(most_bytes - len(body))):
+        body += chunk
+    if not response.content.at_eof():
+        response.close()
+    headers = tuple((str(key), value) for key, value in response.headers.items())
+    return Peeked(response.status, headers, response.content_type.lower(), _framing(response), body, waited_s)
+
+
+def _framing(response: aiohttp.ClientResponse) -> Framing:
+    if response.headers.get("Transfer-Encoding", "").lower() == "chunked":
+        return Framing.CHUNKED
+    return Framing.EOF if response.content_length is None else Framing.LENGTH
 
 
 def in_path(recording_id: str) -> str:

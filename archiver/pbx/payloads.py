@@ -19,7 +19,7 @@ from archiver.pbx.base import CdrsAnswer, RecordingsAnswer
 from archiver.pbx.raw_rows import raw_rows
 from archiver.recording import Cdr, Recording
 
-_GREGORIAN_TO_UNIX_S = 62_167_219_200
+GREGORIAN_TO_UNIX_S = 62_167_219_200
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
@@ -182,11 +182,11 @@ def instant(value: Any) -> datetime | None:
     if number is None or abs(number) >= 1 << 63:
         return None
     if number >= 60_000_000_000_000:  # noqa: PLR2004 - Gregorian milliseconds
-        seconds = number / 1000 - _GREGORIAN_TO_UNIX_S
+        seconds = number / 1000 - GREGORIAN_TO_UNIX_S
     elif number >= 100_000_000_000:  # noqa: PLR2004 - Unix milliseconds
         seconds = number / 1000
     elif number >= 60_000_000_000:  # noqa: PLR2004 - Gregorian seconds
-        seconds = float(number - _GREGORIAN_TO_UNIX_S)
+        seconds = float(number - GREGORIAN_TO_UNIX_S)
     else:
         seconds = float(number)
     try:

@@ -7,7 +7,6 @@ would run while queueing), the token per request and in memory only. Sources: ve
 
 import asyncio
 import json
-import ssl
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -26,21 +25,22 @@ from archiver.errors import (
     PbxKeptFailing,
     PbxUnreachable,
     RequestRefused,
-    SettingsError,
     SignInRefused,
     TokenExpired,
 )
 from archiver.pbx import payloads
 from archiver.pbx.base import Access, CdrsAnswer, RecordingsAnswer, Traffic
 from archiver.pbx.foreign import Translated, check_status, skew_s
-from archiver.pbx.media import HttpBody, MediaRequest, in_path, media_paths
+from archiver.pbx.media import HttpBody, MediaRequest, Peeked, in_path, media_paths, peeked
 from archiver.pbx.pace import Pace
+from archiver.pbx.payloads_seen import token_lifetime_s
 from archiver.pbx.retrying import RetryPolicy
+from archiver.pbx.tls import tls_context
 from archiver.window import Window
 
 _LOGIN_PATH = "/api/v2/login"
-_RECORDINGS_PATH = "/api/v2/reports/recordings"
-_CDRS_PATH = "/api/v2/reports/cdrs"
+RECORDINGS_PATH = "/api/v2/reports/recordings"
+CDRS_PATH = "/api/v2/reports/cdrs"
 _MOST_PAGE_BYTES = 32 << 20
 _MOST_LOGIN_BYTES = 1 << 20
 _READ_BUFFER_BYTES = 256 << 10
@@ -56,7 +56,8 @@ class PbxSession:
 
     One sign-in serves all workers: whoever meets a 401 first drops the old token and signs in again, the others wait
     and repeat their own request. `skew_s` is how far this machine's clock is ahead of the PBX's, None before the first
-    sign-in or when it does not tell its time. Raises SettingsError when `ca_file` can't be read.
+    sign-in or when it does not tell its time; `token_lifetime_s` how long the token lives, None likewise. Raises
+    SettingsError when `ca_file` can't be read.
     """
 
     def __init__(self, access: Access, *, read_pause_s: float = _RATE_WINDOW_S) -> None:
@@ -72,6 +73,7 @@ class PbxSession:
         self._media_paths = media_paths(access.recording_path)
         self._media_path_known = len(self._media_paths) == 1
         self._token = ""
+        self.token_lifetime_s: float | None = None
         self._generation = 0
         self._worked_generation = 0
         self._sign_in_lock = asyncio.Lock()
@@ -81,7 +83,7 @@ class PbxSession:
 
     async def __aenter__(self) -> Self:
         access = self._access
-        tls = _tls_context(access)
+        tls = tls_context(access)
         self._http = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=access.connections, ssl=tls, ttl_dns_cache=300, keepalive_timeout=30),
             timeout=aiohttp.ClientTimeout(
@@ -125,7 +127,7 @@ class PbxSession:
         async for attempt in self._policy.attempts():
             with attempt:
                 self._count_retry(attempt.num)
-                body = await self._page(_RECORDINGS_PATH, account_id, query, page_size=page_size, cursor=cursor)
+                body = await self._page(RECORDINGS_PATH, account_id, query, page_size=page_size, cursor=cursor)
                 return payloads.recordings_page(body, account_id=account_id)
         raise AssertionError("unreachable")
 
@@ -134,7 +136,7 @@ class PbxSession:
         async for attempt in self._policy.attempts():
             with attempt:
                 self._count_retry(attempt.num)
-                body = await self._page(_CDRS_PATH, account_id, query, page_size=page_size, cursor=cursor)
+                body = await self._page(CDRS_PATH, account_id, query, page_size=page_size, cursor=cursor)
                 return payloads.cdrs_page(body, account_id=account_id)
         raise AssertionError("unreachable")
 
@@ -179,6 +181,41 @@ class PbxSession:
     def media_url(self, recording_id: str) -> str:
         """The address of a recording's media, for the sidecar's `source`; holds no secret."""
         return self._access.base_url + self._media_paths[0].replace("{recording_id}", in_path(recording_id))
+
+    async def peek(
+        self, target: str, account_id: str, *, accept: str, byte_range: str = "", most_bytes: int, whole: bool = True
+    ) -> Peeked:
+        """An answer as it is, whatever its status, and at most `most_bytes` of its body; for looking at the PBX only.
+
+        Unless the `whole` is wanted, an answer that is none of the refusals is looked at without its body. A token that is
+        refused is renewed once.
+
+        Raises:
+            PbxError: no answer came; statuses are not looked at.
+        """
+        wanted = {"X-Account-ID": account_id, "Accept": accept} | ({"Range": byte_range} if byte_range else {})
+        token, generation = await self._signed_in()
+        answer = await self._peek_once(target, token, wanted, most_bytes, whole=whole)
+        if answer.http_status == 401:  # noqa: PLR2004 - a token that ended
+            if self._generation == generation:
+                self._token = ""
+            token, generation = await self._signed_in()
+            answer = await self._peek_once(target, token, wanted, most_bytes, whole=whole)
+        if answer.http_status != 401:  # noqa: PLR2004
+            self._worked_generation = max(self._worked_generation, generation)
+        return answer
+
+    async def _peek_once(
+        self, target: str, token: str, wanted: dict[str, str], most_bytes: int, *, whole: bool
+    ) -> Peeked:
+        headers = wanted | {"Authorization": f"Bearer {token}"}
+        with _TRANSLATED:
+            response, waited_s = await self._request("GET", target, headers=headers)
+            async with response:
+                wants_body = whole or response.status >= 400  # noqa: PLR2004 - refusals and faults
+                found = await peeked(response, waited_s, most_bytes=most_bytes if wants_body else 0)
+        self._succeeded()
+        return found
 
     async def _page(self, path: str, account_id: str, query: Window, *, page_size: int, cursor: str | None) -> bytes:
         factor = 1000 if self._access.time_unit == "ms" else 1
@@ -275,6 +312,7 @@ class PbxSession:
         token = payloads.access_token(answer)
         if token is None:
             raise BadSignInReply("the login answered 200 but no usable access_token: is pbx.base_url a FonoUC system?")
+        self.token_lifetime_s = token_lifetime_s(token, now=datetime.now(UTC))
         self._succeeded()
         return token
 
@@ -338,14 +376,3 @@ def _rate_limiter(requests_per_s: float, *, burst_s: float = 1.0) -> AsyncLimite
         return None
     burst = max(requests_per_s * burst_s, 1.0)
     return AsyncLimiter(burst, burst / requests_per_s)
-
-
-def _tls_context(access: Access) -> ssl.SSLContext:
-    context = ssl.create_default_context()
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    if access.ca_file is not None:
-        try:
-            context.load_verify_locations(cafile=access.ca_file)
-        except OSError as error:
-            raise SettingsError(f"pbx.ca_file {access.ca_file} can't be read as PEM certificates: {error}") from None
-    return context

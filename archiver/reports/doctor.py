@@ -7,6 +7,7 @@ import msgspec
 
 from archiver.check import Check, State
 from archiver.errors import ExitCode
+from archiver.proof.examination.behaviours import Behaviour, BehaviourState
 
 FIRST = (ExitCode.USAGE, ExitCode.DESTINATION, ExitCode.SIGN_IN_REFUSED, ExitCode.PBX)
 """The order in which a run would meet them: settings, destination, sign-in, PBX (docs/exit-codes.md)."""
@@ -32,12 +33,24 @@ class Section(msgspec.Struct, frozen=True, kw_only=True):
     checks: list[CheckLine]
 
 
+class BehaviourLine(msgspec.Struct, frozen=True, kw_only=True):
+    """How the PBX behaves in one thing (see `archiver.proof.examination.behaviours`)."""
+
+    name: str
+    state: BehaviourState
+    seen: str
+    found: str
+    matters: str
+    advice: str
+
+
 class DoctorReport(msgspec.Struct, frozen=True, kw_only=True):
-    """`outcome` is the worst state of all checks."""
+    """`outcome` is the worst state of all checks and behaviours; what could not be told does not count."""
 
     outcome: State
     exit_code: int
     sections: list[Section]
+    behaviours: list[BehaviourLine]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,20 +61,20 @@ class Examined:
     place: str = ""
     checks: Sequence[Check] = ()
     not_examined: str = ""
-
-    @property
-    def failed(self) -> bool:
-        """Whether anything in it failed."""
-        return any(check.state == "failed" for check in self.checks)
+    behaviours: Sequence[Behaviour] = ()
 
 
 def doctor_report(parts: Iterable[Examined]) -> DoctorReport:
     """The report of these sections."""
     parts = tuple(parts)
     checks = [(part.name, check) for part in parts for check in part.checks]
+    behaviours = [behaviour for part in parts for behaviour in part.behaviours]
+    states = {check.state for _, check in checks} | {behaviour.state for behaviour in behaviours}
+    codes = [_code(section, check) for section, check in checks if check.state == "failed"]
+    codes += [behaviour.exit_code for behaviour in behaviours if behaviour.state == "failed"]
     return DoctorReport(
-        outcome=next((state for state in _WORST if any(check.state == state for _, check in checks)), "ok"),
-        exit_code=_exit_code(_code(section, check) for section, check in checks if check.state == "failed"),
+        outcome=next((state for state in _WORST if state in states), "ok"),
+        exit_code=_exit_code(codes),
         sections=[
             Section(
                 name=part.name,
@@ -73,6 +86,17 @@ def doctor_report(parts: Iterable[Examined]) -> DoctorReport:
                 ],
             )
             for part in parts
+        ],
+        behaviours=[
+            BehaviourLine(
+                name=one.name,
+                state=one.state,
+                seen=one.seen,
+                found=one.found,
+                matters=one.matters,
+                advice=one.advice,
+            )
+            for one in behaviours
         ],
     )
 
