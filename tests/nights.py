@@ -186,16 +186,9 @@ class World:
             self.corpus.add_cdr(cdr(row))
 
     def until(self, at: float) -> None:
-        """Time goes on, and what was to happen at the source happens.
-
-        What a killed run stored and did not settle changes later: that it is quarantined then (`key_taken`), and no new
-        version, is known and not held against the nights.
-        """
+        """Time goes on, and what was to happen at the source happens."""
         self.clock.leap(at)
-        unsettled = {name for name in self.files if self.known.statuses.get(name) is not Status.ARCHIVED}
         for event in sorted((each for each in self.events if each.at <= self.clock.at), key=lambda each: each.at):
-            if event.ids in unsettled:
-                continue
             self.events.remove(event)
             if event.after is None:
                 self.corpus.remove(*event.ids)
@@ -251,7 +244,7 @@ class World:
                 statuses |= {(account_id, name): status for name, status in found.items()}
             async for rows in ledger.object_rows():
                 versions.update((row.account_id, row.recording_id) for row in rows)
-            status = await status_report(ledger, self.accounts)
+            status = await status_report(ledger, self.accounts, now=self.clock.now())
         finally:
             await ledger.close()
         return Known(statuses, versions, {each.account_id: each for each in status.accounts})

@@ -11,14 +11,16 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 import uvloop
-from archive_rig import ACCOUNTS, recording, recordings, until
+from archive_rig import ACCOUNTS, media, recording, recordings, until
 from in_process import NIGHTLY, PERIOD, archived, descriptors, files, leftovers, made, source
 
 from archiver.assembly import RunRequest
+from archiver.commands.inspection import VerifyRequest, run_verify
 from archiver.ledger.values import LADDER
 from archiver.reports.run_report import exit_code
-from archiver.simulator import Corpus, Cut, Fault, FaultScript, Simulator, SimulatorThread
+from archiver.simulator import Corpus, Cut, Drop, Fault, FaultScript, Simulator, SimulatorThread
 
 FIRST_NIGHT = datetime(2024, 5, 8, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -59,6 +61,36 @@ async def test_a_recording_whose_media_never_come_is_tried_up_the_ladder_and_is_
         retried = await archived(settings, RETRY_MISSING, now=lambda: at)
         assert (retried.report.archived, retried.report.already_archived) == (1, 1)
         assert files(tmp_path / "archive") == source([recording(1), good])
+
+
+@pytest.mark.parametrize("fails_first", [False, True])
+async def test_what_a_killed_run_stored_and_the_source_then_changed_has_a_new_version_beside_it(
+    tmp_path: Path, fails_first: bool
+) -> None:
+    root, row = tmp_path / "archive", recording(1)
+    changed = recording(1, duration_ms=3000)
+    async with Simulator(Corpus([recording(1, available_at=math.inf)], accounts=ACCOUNTS)) as pbx:
+        settings = made(pbx.base_url, root)
+        await archived(settings)
+        # A kill between the store and the ledger, or a power cut that cost the ledger its end.
+        memory = [root / ".archiver" / name for name in ("ledger.sqlite3", "last-run.json")]
+        before = [path.read_bytes() for path in memory]
+        pbx.corpus.replace(row)
+        await archived(settings)
+        assert files(root) == source([row])
+        for path, data in zip(memory, before, strict=True):
+            path.write_bytes(data)
+        pbx.corpus.replace(changed)
+        if fails_first:
+            pbx.faults.add(Fault(on="media", action=Drop(), times=2))
+            assert (await archived(settings)).report.pending == 1
+        report = (await archived(settings)).report
+        assert (report.archived, report.quarantined, report.pending) == (1, 0, 0)
+    first, second = sorted(files(root))
+    assert second.endswith(".v2.mp3")
+    assert files(root) == {first: media(row), second: media(changed)}
+    found = await run_verify(settings, VerifyRequest(), stop=asyncio.Event())
+    assert (found.findings, found.objects) == ([], 2)
 
 
 def test_plain_asyncio_and_uvloop_make_the_same_archive(tmp_path: Path) -> None:

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, MetaData, Table, case, delete, func, insert, select, update
+from sqlalchemy import Column, Connection, MetaData, Table, bindparam, case, delete, func, insert, select, update
 from sqlalchemy.schema import CreateTable
 
 from archiver.errors import LedgerError
-from archiver.ledger.backend import insert_rows
+from archiver.ledger.backend import insert_or, insert_rows
 from archiver.ledger.columns import milliseconds, plain, seconds, seconds_or_none
-from archiver.ledger.tables import attempts, entries, listed_metadata
+from archiver.ledger.tables import attempts, entries, former_versions, listed_metadata
 from archiver.ledger.tally import TallyChange
-from archiver.ledger.values import Attempt, Settlement
+from archiver.ledger.values import Attempt, Former, Settlement
 from archiver.recording import Status
 
 _ADOPTED = "adopted"
@@ -44,6 +44,11 @@ _UPDATE = (
             else_=func.coalesce(_staged.c.quarantined_sha256, entries.c.quarantined_sha256),
         )
     )
+)
+_AFTER_FORMER = (
+    update(entries)
+    .where(entries.c.entry_id == bindparam("of_entry"), entries.c.version == bindparam("former"))
+    .values(version=entries.c.version + 1)
 )
 _WEIGHT = func.coalesce(entries.c.size_bytes, entries.c.length_bytes, 0)
 _COUNT = (
@@ -78,10 +83,11 @@ class _Changes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An outcome in the shape of columns: what it changes in the entry, and the failed tries to keep."""
+    """An outcome in the shape of columns: what it changes in the entry, the failed tries, and former versions to keep."""
 
     changes: _Changes
     tries: Sequence[dict[str, Any]]
+    formers: Sequence[dict[str, Any]] = ()
 
 
 def settled_of(run_no: int, settlement: Settlement) -> Settled:
@@ -115,7 +121,21 @@ def settled_of(run_no: int, settlement: Settlement) -> Settled:
         *of_object,
         quarantined,
     )
-    return Settled(changes, tries_of(run_no, settlement.entry_id, settlement.failures))
+    tries = tries_of(run_no, settlement.entry_id, settlement.failures)
+    return Settled(changes, tries, [_former_row(run_no, settlement.entry_id, each) for each in settlement.formers])
+
+
+def _former_row(run_no: int, entry_id: int, former: Former) -> dict[str, Any]:
+    return {
+        "entry_id": entry_id,
+        "version": former.version,
+        "key": plain(former.key),
+        "size_bytes": former.fixity.size_bytes,
+        "sha256": former.fixity.sha256,
+        "sidecar_sha256": former.sidecar_sha256,
+        "archived_ms": milliseconds(former.archived_at),
+        "archived_run_no": run_no,
+    }
 
 
 def tries_of(run_no: int, entry_id: int, failures: Sequence[Attempt]) -> list[dict[str, Any]]:
@@ -153,6 +173,9 @@ def write_settled(connection: Connection, batch: Sequence[Settled]) -> None:
     for account_no, status, count, bytes_count in before:
         tally.remove(account_no, status, bytes_count, count)
     connection.execute(_UPDATE)
+    if formers := [former for settled in batch for former in settled.formers]:
+        connection.execute(insert_or(connection, former_versions).on_conflict_do_nothing(), formers)
+        connection.execute(_AFTER_FORMER, [{"of_entry": row["entry_id"], "former": row["version"]} for row in formers])
     for account_no, status, count, bytes_count in connection.execute(_COUNT):
         tally.add(account_no, status, bytes_count, count)
     tries = [failure for settled in batch for failure in settled.tries]

@@ -82,13 +82,25 @@ class Attempt:
 
 
 @dataclass(frozen=True, slots=True)
+class Former:
+    """A version that lies whole in the store and that the source has replaced since, before the ledger knew of it."""
+
+    version: int
+    key: str
+    fixity: Fixity
+    sidecar_sha256: bytes
+    archived_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Settlement:
     """What became of a task in this run; `failures` are the failed tries that went before.
 
     ARCHIVED carries `key`, `fixity`, `archived_at`, and the digest of its sidecar where there is one; `adopted` when
     nothing was downloaded because the bytes were there already. Other statuses carry `reason` and `detail`, and
     `next_attempt_at` unless there is none. `flags` are stable short words such as `weak_framing`; the `detail` of an
-    archived one is the sentence that belongs to its flags.
+    archived one is the sentence that belongs to its flags. `formers` are versions that a killed run left whole in the
+    store; the settlement is then of the version after them.
     """
 
     entry_id: int
@@ -105,6 +117,7 @@ class Settlement:
     next_attempt_at: datetime | None = None
     retries_used: int = 0
     flags: Sequence[str] = ()
+    formers: Sequence[Former] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,14 @@ _CONTENT_TYPES = {"mp3": "audio/mpeg", "wav": "audio/wav", "mp4": "audio/mp4", "
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A recording that lies in the store with its sidecar, as it was read back; `doubt` when it is shorter than said."""
+    """A recording that lies in the store with its sidecar, as it was read back; `doubt` when it is shorter than said.
+
+    `md5` is None unless the recording's metadata has a digest to compare it with.
+    """
 
     fixity: Fixity
     sidecar_sha256: bytes
+    md5: bytes | None = None
     doubt: Doubt | None = None
 
 
@@ -164,7 +168,7 @@ def _confirmed(
     """Whether the recording was there already, and the digest of the sidecar beside it."""
     if isinstance(outcome, ObjectDiffers):
         # A run that was killed between object and ledger left a sidecar with its own date: ours may differ in that.
-        there = already_there(bench, checked.key)
+        there = already_there(bench, checked.key, checked.task.recording)
         if there is None or there.fixity != checked.fixity:
             raise Contradiction(f"the key is taken by other bytes: {outcome}", kind="key_taken") from None
         return True, there.sidecar_sha256
@@ -174,32 +178,32 @@ def _confirmed(
     return outcome[0].adopted, beside
 
 
-def already_there(bench: Bench, key: str, duration_ms: int | None = None) -> Whole | None:
-    """A whole object with its sidecar, read back from the store; None when there is none. `duration_ms` as it was said."""
+def already_there(bench: Bench, key: str, recording: Recording) -> Whole | None:
+    """A whole object with its sidecar, read back from the store; None when there is none, or no sidecar that fits it."""
     store = bench.store
     beside = sidecar_key(key)
     if store.head(key) is None or store.head(beside) is None:
         return None
     data = b"".join(store.open(beside))
     said = sidecar.decode(data)
-    media = stored_media(bench, key)
+    media = stored_media(bench, key, want_md5=recording.digest_md5 is not None)
     try:
-        found = media.fixity
-        doubt = doubt_length(media, sniff(media.part(0, _SNIFFED_BYTES)), duration_ms)
+        found, md5 = media.fixity, media.md5
+        doubt = doubt_length(media, sniff(media.part(0, _SNIFFED_BYTES)), recording.duration_ms)
     finally:
         media.discard()
     if said is None or said.key != key or said.fixity != found:
         return None
-    return Whole(found, hashlib.sha256(data).digest(), doubt)
+    return Whole(found, hashlib.sha256(data).digest(), md5, doubt)
 
 
-def stored_media(bench: Bench, key: str) -> ReceivedMedia:
-    """An object's bytes as the store gives them, in a spool of their own; to be discarded.
+def stored_media(bench: Bench, key: str, *, want_md5: bool = False) -> ReceivedMedia:
+    """An object's bytes as the store gives them, in a spool of their own; to be discarded. Its MD5 if that is wanted.
 
     Raises:
         StoreError.
     """
-    spool = bench.spool(LARGEST_MEDIA_BYTES, False)
+    spool = bench.spool(LARGEST_MEDIA_BYTES, want_md5)
     try:
         for chunk in bench.store.open(key):
             spool.write([chunk])

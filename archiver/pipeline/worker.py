@@ -7,15 +7,15 @@ as archived before the store confirmed.
 import asyncio
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from archiver import sidecar
 from archiver.errors import ArchiverError, Contradiction, MediaNotThere, Severity
-from archiver.ledger.values import LADDER, Attempt, Settlement, Task
+from archiver.ledger.values import LADDER, Attempt, Former, Settlement, Task
 from archiver.pbx.base import MediaBody
 from archiver.pipeline.checks import Announced, ReceivedMedia
-from archiver.pipeline.keeping import LARGEST_MEDIA_BYTES, Checked, already_there, check, settled
+from archiver.pipeline.keeping import LARGEST_MEDIA_BYTES, Checked, Whole, already_there, check, settled
 from archiver.pipeline.tools import Bench, Spooling, finished
 from archiver.recording import Recording, Status
 
@@ -60,8 +60,20 @@ class Worker:
         Raises:
             ArchiverError: only fatal ones (destination full or denied, sign-in refused); the task stays pending.
         """
-        if task.was_known and (adopted := await self._adopt(task)) is not None:
-            return adopted
+        formers: list[Former] = []
+        while task.was_known and (there := await self._left_whole(task)) is not None:
+            if _fits(task.recording, there):
+                return replace(self._adopted(task, there), formers=formers)
+            # The source has changed since: what lies there stays, and what it serves now is the next version.
+            formers.append(
+                Former(task.version, self._bench.key(task), there.fixity, there.sidecar_sha256, self._bench.now())
+            )
+            task = replace(task, version=task.version + 1)
+        found = await self._fetched(task, received)
+        return replace(found, formers=formers) if formers else found
+
+    async def _fetched(self, task: Task, received: Callable[[], None]) -> Settlement:
+        """The settlement of a task after its download."""
         failures: list[Attempt] = []
         try:
             async for attempt in self._bench.retries.attempts():
@@ -167,18 +179,20 @@ class Worker:
         except Exception as error:  # noqa: BLE001 - likewise
             return error, media
 
-    async def _adopt(self, task: Task) -> Settlement | None:
-        """What a killed run left whole in the store, without a download; None when there is nothing to adopt."""
+    async def _left_whole(self, task: Task) -> Whole | None:
+        """What a killed run left whole in the store; None when there is nothing, or nothing to compare it with."""
         recording = task.recording
-        key, duration_ms = self._bench.key(task), recording.duration_ms
-        found = await self._bench.threads.run(already_there, self._bench, key, duration_ms)
-        if found is None or recording.doubt or recording.length_bytes not in {None, found.fixity.size_bytes}:
+        if recording.doubt:
             return None
+        return await self._bench.threads.run(already_there, self._bench, self._bench.key(task), recording)
+
+    def _adopted(self, task: Task, found: Whole) -> Settlement:
+        """The settlement without a download."""
         return Settlement(
             entry_id=task.entry_id,
             status=Status.ARCHIVED,
             attempts=task.attempts,
-            key=key,
+            key=self._bench.key(task),
             fixity=found.fixity,
             sidecar_sha256=found.sidecar_sha256,
             archived_at=self._bench.now(),
@@ -255,6 +269,12 @@ class Worker:
     def _attempt(self, task: Task, failures: Sequence[Attempt], error: ArchiverError) -> Attempt:
         reason = error.kind if isinstance(error, Contradiction) else error.code
         return Attempt(task.attempts + len(failures) + 1, self._bench.now(), reason, str(error))
+
+
+def _fits(recording: Recording, found: Whole) -> bool:
+    """Whether it is what the source lists now, as far as it says."""
+    same_length = recording.length_bytes in {None, found.fixity.size_bytes}
+    return same_length and recording.digest_md5 in {None, found.md5}
 
 
 def _after_quarantine(task: Task, rung: int, at: datetime) -> datetime | None:

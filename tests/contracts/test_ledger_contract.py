@@ -21,7 +21,7 @@ from ledgers import (
 
 from archiver.errors import LedgerError
 from archiver.ledger.ledger import SqlLedger
-from archiver.ledger.values import Attempt, Outcome, Run, Settlement, WindowProgress, WindowState
+from archiver.ledger.values import Attempt, Former, Outcome, Run, Settlement, WindowProgress, WindowState
 from archiver.ledger.values_sealing import Sealable, Sealed, TrailMark, TrailMarkName
 from archiver.recording import Fixity, Status
 from archiver.window import Window
@@ -286,6 +286,28 @@ async def test_classifying_a_page_says_what_recording_it_would_find_and_writes_n
 
 
 # Outcomes.
+
+
+@pytest.mark.parametrize("together", [True, False])
+async def test_versions_that_a_killed_run_left_whole_come_with_the_settlement_of_the_one_after_them(
+    ledger: SqlLedger, run: Run, together: bool
+) -> None:
+    (task,) = await list_page(ledger, run, recording())
+    formers = [Former(n, f"left.v{n}.mp3", Fixity(n, SHA), SHA, NOON) for n in (1, 2)]
+    if together:
+        await ledger.settle(run, replace(archived(replace(task, version=3)), formers=formers))
+    else:
+        # The first of them is told when the next version's download fails, and once more by a later run.
+        await ledger.settle(run, replace(failed(task, Status.PENDING), formers=formers[:1]))
+        await ledger.flush()
+        (again,) = await list_page(ledger, await next_run(ledger), recording())
+        assert again.version == 2
+        await ledger.settle(run, replace(archived(replace(again, version=3)), formers=formers))
+    await ledger.flush()
+    found = {entry.key: (entry.version, entry.fixity.size_bytes) async for entry in ledger.objects()}
+    assert found == {"left.v1.mp3": (1, 1), "left.v2.mp3": (2, 2), "202605-a.v3.mp3": (3, 1000)}
+    (summary,) = await ledger.summaries([ACCOUNT])
+    assert (summary.recordings[Status.ARCHIVED], summary.recordings[Status.PENDING]) == (1, 0)
 
 
 async def test_what_was_settled_is_there_after_reopening(kind: LedgerKind, tmp_path: Path) -> None:
