@@ -18,7 +18,6 @@ from archive_rig import ACCOUNTS, Rig, Said, key, recordings, rig, until
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as text_format
 
-from archiver.commands.metrics_file import write_metrics_file
 from archiver.pbx.base import Traffic
 from archiver.pipeline.tally import Tally
 from archiver.proof.evidence.audit import Details, Record, What
@@ -32,6 +31,7 @@ from archiver.reports.status import AccountStatus, LastRun, StatusReport
 from archiver.settings import Settings, load
 from archiver.simulator import Fault
 from archiver.simulator.actions import Action, Status, Surroundings
+from archiver.whole_files import write_whole
 
 T = TypeVar("T")
 Labels = frozenset[tuple[str, str]]
@@ -229,7 +229,7 @@ def test_a_file_that_cannot_be_written_is_a_warning_and_changes_nothing_else(
 
 def test_the_file_is_whole_at_any_time(file: Path) -> None:
     texts = [(letter * 100_000 + "\n").encode() for letter in "abcdef"]
-    write_metrics_file(file, texts[0])
+    write_whole(file, texts[0], mode=0o644)
     seen: set[bytes] = set()
     done = threading.Event()
 
@@ -240,7 +240,7 @@ def test_the_file_is_whole_at_any_time(file: Path) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     for text in texts * 20:
-        write_metrics_file(file, text)
+        write_whole(file, text, mode=0o644)
     done.set()
     reader.join()
     assert seen <= set(texts)
@@ -250,12 +250,12 @@ def test_the_file_is_whole_at_any_time(file: Path) -> None:
 def test_a_file_that_cannot_take_the_place_leaves_the_former_and_nothing_beside(file: Path) -> None:
     file.mkdir()
     with pytest.raises(OSError, match="directory"):
-        write_metrics_file(file, b"x")
+        write_whole(file, b"x", mode=0o644)
     assert list(file.parent.iterdir()) == [file]
     # A process of the same number that was killed while it wrote.
     file.rmdir()
     (file.parent / f"{file.name}.{os.getpid()}.new").write_bytes(b"torn")
-    write_metrics_file(file, b"whole")
+    write_whole(file, b"whole", mode=0o644)
     assert [(path.name, path.read_bytes()) for path in file.parent.iterdir()] == [(file.name, b"whole")]
 
 

@@ -1,12 +1,12 @@
 """From a command's options to what it is asked to do."""
 
 import os
-from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from archiver.errors import SettingsError
+from archiver.whole_files import write_whole
 from archiver.window import Window, parse_age, parse_time
 
 
@@ -74,12 +74,7 @@ def write_result_file(option: str, path: Path, text: str) -> None:
     Raises:
         SettingsError: it can't be written; what stood there before still does.
     """
-    beside = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as file:
-            file.write(text)
-        beside.replace(path)
+        write_whole(path, text.encode(), durable=False)
     except OSError as error:
-        with suppress(OSError):
-            beside.unlink()
         raise SettingsError(f"{option} {str(path)!a}: {error.strerror or error}") from None

@@ -12,7 +12,6 @@ from typing import TypeVar
 
 from archiver import __version__
 from archiver.assembly import known_ledger, utc_now
-from archiver.commands.metrics_file import write_metrics_file
 from archiver.commands.metrics_port import MetricsPort
 from archiver.engine.base import Watcher
 from archiver.errors import ArchiverError
@@ -28,8 +27,11 @@ from archiver.settings import Settings
 from archiver.stores.archive_folder import ArchiveFolder
 from archiver.stores.disk import spoken
 from archiver.stores.trail_file import TrailFile
+from archiver.whole_files import write_whole
 
 T = TypeVar("T")
+_FOR_EVERYBODY = 0o644
+"""node_exporter runs as a user of its own; there is nothing in it but figures and account ids."""
 _OF_FIXITY = tuple(f'"what":"{what.value}"'.encode() for what in (What.VERIFIED, What.FINDING, What.REPAIRED))
 
 
@@ -113,7 +115,7 @@ async def read_figures(settings: Settings) -> Figures:
 async def _write(settings: Settings, path: Path, warn: Callable[[str], None]) -> None:
     text = text_of(await read_figures(settings))
     try:
-        await asyncio.to_thread(write_metrics_file, path, text)
+        await asyncio.to_thread(write_whole, path, text, mode=_FOR_EVERYBODY)
     except OSError as error:
         warn(f"monitoring.metrics_file {str(path)!a} can't be written: {error.strerror or error}")
 

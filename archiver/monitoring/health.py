@@ -7,9 +7,11 @@ from datetime import UTC, datetime
 from enum import Enum
 from pathlib import Path
 
-from archiver.monitoring.own_files import own_folder, read_small, write_whole
+from archiver.monitoring.own_files import own_folder
+from archiver.whole_files import read_small, write_whole
 
 _FOLDER = "monitoring"
+_MOST_BYTES = 1 << 16
 
 
 class News(Enum):
@@ -52,7 +54,7 @@ def read_health(root: Path, command: str) -> Health | None:
     """
     try:
         with own_folder(root, _FOLDER, make=False) as fd:
-            data = read_small(fd, f"{command}.json")
+            data = read_small(f"{command}.json", folder_fd=fd, most_bytes=_MOST_BYTES)
     except FileNotFoundError:
         return None
     with suppress(ValueError, KeyError, TypeError, RecursionError):
@@ -73,4 +75,4 @@ def write_health(root: Path, command: str, health: Health, *, durable: bool) -> 
     since = health.bad_since.astimezone(UTC).isoformat() if health.bad_since else None
     data = json.dumps({"bad_since": since, "exit_code": health.exit_code}).encode() + b"\n"
     with own_folder(root, _FOLDER) as fd:
-        write_whole(fd, f"{command}.json", data, durable=durable)
+        write_whole(f"{command}.json", data, folder_fd=fd, durable=durable)

@@ -5,7 +5,8 @@ import re
 from contextlib import suppress
 from pathlib import Path
 
-from archiver.monitoring.own_files import clear_left_behind, own_folder, write_whole
+from archiver.monitoring.own_files import clear_left_behind, own_folder
+from archiver.whole_files import write_whole
 
 _FOLDER = "reports"
 _OURS = re.compile(r"\d{8}T\d{6}Z-[0-9a-z-]{1,64}\.json\Z")
@@ -20,7 +21,7 @@ def keep_report(root: Path, run_id: str, report: bytes, *, most: int, durable: b
     """
     name = f"{run_id}.json"
     with own_folder(root, _FOLDER) as fd:
-        write_whole(fd, name, report + b"\n", durable=durable)
+        write_whole(name, report + b"\n", folder_fd=fd, durable=durable)
         clear_left_behind(fd)
         if most:
             # Whatever the clock says, the one that was just written stays.
