@@ -13,9 +13,8 @@ from archiver.errors import SettingsError
 from archiver.keys import KeyTemplate
 from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
-from archiver.pbx.base import Access, Secret
+from archiver.pbx.base import Access, Pbx, Secret
 from archiver.pbx.retrying import RetryPolicy
-from archiver.pbx.session import PbxSession
 from archiver.pipeline.feed import Budget
 from archiver.pipeline.limiter import Limiter
 from archiver.pipeline.planning import nightly_periods
@@ -178,7 +177,7 @@ async def hands_for(settings: Settings, destination: Destination, stack: AsyncEx
 
 def make_bench(
     settings: Settings,
-    pbx: PbxSession,
+    pbx: Pbx,
     destination: Destination,
     hands: tuple[Threads, Threads],
     seat: Seat,

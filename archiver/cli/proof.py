@@ -45,13 +45,14 @@ def verify(
     """Compare ledger, sidecars and stored objects, both ways; everything that does not agree is named, exit code 7."""
     with watched(context, "verify", notify=True) as watch:
         from archiver.commands.inspection import VerifyRequest, run_verify
-        from archiver.commands.repairing import run_repair
         from archiver.proof.verification.verify import Level
 
         settings = watch.settings
         period = asked.period(settings, since, until)
         request = VerifyRequest(Level(level), period, sample_percent)
         if repair:
+            from archiver.commands.repairing import run_repair
+
             with context.progress() as progress:
                 report = context.measured(
                     settings,

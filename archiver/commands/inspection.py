@@ -28,7 +28,6 @@ from archiver.keys import sidecar_key
 from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values import Version
-from archiver.pbx.session import PbxSession
 from archiver.pipeline.threads import Threads
 from archiver.proof.verification.sampling import SampleTurn
 from archiver.proof.verification.verify import Level, Scope, Verified, VerifyReport, verify
@@ -50,6 +49,9 @@ async def run_plan(
     Raises:
         ArchiverError.
     """
+    # With all of aiohttp behind it, which no other command here needs.
+    from archiver.pbx.session import PbxSession
+
     refuse_what_is_not_built(settings)
     at = now().replace(microsecond=0)
     account_ids = chosen_accounts(settings, request.account_ids)
