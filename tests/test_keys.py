@@ -15,7 +15,8 @@ DEFAULT = "{account_id}/{start:%Y/%m/%d}/{recording_id}.{extension}"
 NASTY = [
     "", ".", "..", "../../etc/x", "/abs", "..\\..\\x", "a\0b", "CON", "con", "Nul", "com1", "a" * 300, "%2e%2e%2f",
     "~/.ssh/x", "-rf", "=cmd()",
-    "\ud800", "\r\nFAKE LOG", "A", "a", "é", "e\u0301", "x.v2", "x.json", "x.tombstone", "x.tombstone.json", "h_", "h_" + "0" * 32, "a ", "a.",
+    "\ud800", "\r\nFAKE LOG", "A", "a", "é", "e\u0301", "x.v2", "x.json", "x.tombstone", "x.tombstone.json",
+    "h_", "h_" + "0" * 32, "a ", "a.",
 ]  # fmt: skip
 IDS = st.one_of(
     st.text(max_size=60), st.sampled_from(NASTY), st.from_regex(r"[0-9]{6}-[0-9a-fA-F]{1,32}", fullmatch=True)
