@@ -1,6 +1,8 @@
 """What is special about removals and locks on S3: versions, markers, permissions, and heads that are silent."""
 
 import copy
+import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -15,7 +17,7 @@ from s3_servers import SERVERS
 from stores import new, old
 
 from archiver.errors import ObjectLocked, ObjectNotFound, Severity, StoreDenied, StoreUnavailable
-from archiver.keys import sidecar_key
+from archiver.keys import AUDIT_PREFIX, sidecar_key
 from archiver.stores.base import ObjectLock
 from archiver.stores.s3 import S3Store
 from archiver.stores.s3_access import Attributes, S3Access
@@ -244,6 +246,76 @@ def test_a_removed_key_can_be_taken_again_in_the_same_run(tmp_path: Path) -> Non
             store.put([new(KEY, BODY)])
             store.delete(KEY)
             assert not store.put([new(KEY, b"other")])[0].adopted
+
+
+# Policies, as a real store applies them.
+
+
+def policed(name: str, *denials: dict[str, Any]) -> S3Access:
+    """A bucket of its own on Ceph whose policy refuses this to everybody, its owner included."""
+    plain = bucket("ceph")
+    client = admin(plain.endpoint_url)
+    client.create_bucket(Bucket=name, ObjectLockEnabledForBucket=True)
+    every = f"arn:aws:s3:::{name}"
+    whole = {"Effect": "Deny", "Principal": "*", "Resource": [every, f"{every}/*"]}
+    policy = {"Version": "2012-10-17", "Statement": [whole | denial for denial in denials]}
+    client.put_bucket_policy(Bucket=name, Policy=json.dumps(policy))
+    return S3Access(name, region="us-east-1", endpoint_url=plain.endpoint_url)
+
+
+def denials_of(sid: str, name: str) -> list[dict[str, Any]]:
+    """What the policy in `docs/s3.md` that has this statement refuses, for another bucket."""
+    page = (Path(__file__).parent.parent / "docs" / "s3.md").read_text("utf-8").replace(":::recordings", f":::{name}")
+    blocks = [json.loads(block) for block in re.findall(r"^```json\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)]
+    policy = next(block for block in blocks if sid in str(block))
+    return [statement for statement in policy["Statement"] if statement["Effect"] == "Deny"]
+
+
+def test_under_the_documented_policy_recordings_go_for_good_and_evidence_can_not_be_removed() -> None:
+    evidence = f"{AUDIT_PREFIX}000000000001-2.jsonl"
+    access = policed("retention", *denials_of("RemoveForGood", "retention"))
+    with opened(access) as store:
+        store.prepare()
+        store.put([old(KEY, BODY), new(evidence, b"{}")])
+        store.delete(KEY)
+        assert not kept_of(access, KEY)
+        client = admin(access.endpoint_url)
+        for version in ({}, {"VersionId": kept_of(access, evidence)[0]}):
+            with pytest.raises(client.exceptions.ClientError, match="AccessDenied"):
+                client.delete_object(**where(store, evidence), **version)
+
+
+def test_under_the_documented_policy_of_the_archiver_nothing_can_be_removed() -> None:
+    access = policed("archiving", *denials_of("WriteAndReadBack", "archiving"))
+    with opened(access) as store:
+        store.prepare()
+        store.put([old(KEY, BODY)])
+        with pytest.raises(StoreDenied, match="s3:DeleteObjectVersion"):
+            store.delete(KEY)
+        assert len(kept_of(access, KEY)) == 1
+        assert b"".join(store.open(KEY)) == BODY
+
+
+def test_a_real_store_that_hides_its_locks_is_not_taken_for_one_without() -> None:
+    hidden = ["s3:GetObjectRetention", "s3:GetObjectLegalHold"]
+    with opened(policed("hidden-locks", {"Action": hidden})) as store:
+        store.prepare()
+        store.put([new(KEY, BODY)])
+        lock_by_hand(store, KEY, until_at=soon(hours=1))
+        assert "ObjectLockMode" not in admin(store.connection.access.endpoint_url).head_object(**where(store))
+        with pytest.raises(StoreDenied, match="get_object_retention refused: AccessDenied"):
+            store.locked_until(KEY)
+        with pytest.raises(StoreDenied, match="nor show its lock"):
+            store.delete(KEY)
+
+
+def test_a_real_store_that_does_not_list_versions_is_left_as_it_was() -> None:
+    with opened(policed("hidden-versions", {"Action": "s3:ListBucketVersions"})) as store:
+        store.prepare()
+        store.put([old(KEY, BODY)])
+        with pytest.raises(StoreDenied, match="only hide it"):
+            store.delete(KEY)
+        assert b"".join(store.open(KEY)) == BODY
 
 
 # Locks: what a head does not say, and what is never sent.
