@@ -21,6 +21,7 @@
     ├── StoreError               5
     │   ├── ObjectNotFound       5  permanent
     │   ├── ObjectDiffers        5  permanent  the key is taken by other bytes
+    │   ├── ObjectLocked         5  permanent  the store keeps it until a date, or while a legal hold lasts
     │   ├── InvalidKey           5  permanent
     │   ├── StoreRefused         5  permanent  the store will not take, or not give, this one object
     │   ├── StoreMismatch        5  retryable  what arrived in the store is not what was sent
@@ -38,6 +39,7 @@ A retryable failure is tried again within the run; a permanent one ends work on 
 the run.
 """
 
+from datetime import datetime
 from enum import Enum, IntEnum
 from typing import ClassVar
 
@@ -228,6 +230,21 @@ class ObjectDiffers(StoreError):
 
     code = "object_differs"
     severity = Severity.PERMANENT
+
+
+class ObjectLocked(StoreError):
+    """The store itself keeps the object: nothing of it was removed, and its lock is as it was.
+
+    `until_at` is when its retention ends (aware UTC), None without one; `legal_hold` is a hold that has no end.
+    """
+
+    code = "object_locked"
+    severity = Severity.PERMANENT
+
+    def __init__(self, message: str, *, until_at: datetime | None, legal_hold: bool) -> None:
+        super().__init__(message)
+        self.until_at = until_at
+        self.legal_hold = legal_hold
 
 
 class InvalidKey(StoreError):

@@ -24,6 +24,8 @@ AUDIT_PREFIX = ".archiver/audit/"
 MANIFESTS_PREFIX = ".archiver/manifests/"
 EVIDENCE_PREFIXES = (AUDIT_PREFIX, MANIFESTS_PREFIX)
 """Where evidence lies; nothing else under `.archiver` is ever an object."""
+TOMBSTONE_ENDING = ".tombstone.json"
+"""How the names of tombstones end, and no others."""
 
 _TEMPLATE_DATE = re.compile(r"\{start:([^{}]*)\}")
 _TEMPLATE_DIRECTIVES = re.compile(r"(%[YmdHjVG]|[A-Za-z0-9_=/-])+\Z")
@@ -73,6 +75,14 @@ def sidecar_key(media_key: str) -> str:
     return media_key.rpartition(".")[0] + ".json"
 
 
+def tombstone_key(media_key: str) -> str:
+    """The key of the tombstone that stays where a media object was; no recording and no sidecar has such a name.
+
+    Ids as segments have no dots (`safe_id`), versions end in digits, and no medium's extension is `json`.
+    """
+    return media_key.rpartition(".")[0] + TOMBSTONE_ENDING
+
+
 class KeyTemplate:
     """`archive.key_template` with `archive.timezone`, checked once, then applied to recordings.
 
@@ -110,7 +120,8 @@ class KeyTemplate:
             # The dates too must leave a valid key, also with the longest ids.
             longest = "a" * 128
             at = datetime(2000, 1, 1, tzinfo=UTC)
-            check_key(self.key(account_id=longest, recording_id=longest, dated_at=at, extension="mp3", version=9999))
+            key = self.key(account_id=longest, recording_id=longest, dated_at=at, extension="mp3", version=9999)
+            check_key(tombstone_key(check_key(key)))
         except InvalidKey as error:
             raise SettingsError(
                 f"archive.key_template: {template[:200]!r} makes keys with an empty or too long folder, "

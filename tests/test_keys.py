@@ -9,13 +9,14 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from archiver.errors import InvalidKey, SettingsError
-from archiver.keys import KeyTemplate, check_key, safe_id, sidecar_key
+from archiver.keys import KeyTemplate, check_key, safe_id, sidecar_key, tombstone_key
 
 DEFAULT = "{account_id}/{start:%Y/%m/%d}/{recording_id}.{extension}"
 NASTY = [
     "", ".", "..", "../../etc/x", "/abs", "..\\..\\x", "a\0b", "CON", "con", "Nul", "com1", "a" * 300, "%2e%2e%2f",
     "~/.ssh/x", "-rf", "=cmd()",
-    "\ud800", "\r\nFAKE LOG", "A", "a", "é", "e\u0301", "x.v2", "x.json", "h_", "h_" + "0" * 32, "a ", "a.",
+    "\ud800", "\r\nFAKE LOG", "A", "a", "é", "e\u0301", "x.v2", "x.json", "x.tombstone", "x.tombstone.json",
+    "h_", "h_" + "0" * 32, "a ", "a.",
 ]  # fmt: skip
 IDS = st.one_of(
     st.text(max_size=60), st.sampled_from(NASTY), st.from_regex(r"[0-9]{6}-[0-9a-fA-F]{1,32}", fullmatch=True)
@@ -66,7 +67,8 @@ def test_ordinary_recording_ids_stay_readable() -> None:
 
 
 @given(st.tuples(IDS, IDS, st.integers(1, 30)), st.tuples(IDS, IDS, st.integers(1, 30)), TIMES)
-def test_recordings_and_versions_never_share_a_media_or_sidecar_key(
+@example(("a", "x", 1), ("a", "x.tombstone", 1), datetime(2022, 5, 6, tzinfo=UTC))
+def test_recordings_and_versions_never_share_a_media_sidecar_or_tombstone_key(
     one: tuple[str, str, int], other: tuple[str, str, int], dated_at: datetime
 ) -> None:
     template = KeyTemplate(DEFAULT, UTC)
@@ -75,9 +77,9 @@ def test_recordings_and_versions_never_share_a_media_or_sidecar_key(
         key = template.key(
             account_id=account, recording_id=recording, dated_at=dated_at, extension="mp3", version=version
         )
-        made.append((folded(key), folded(sidecar_key(key))))
+        made.append((folded(key), folded(sidecar_key(key)), folded(tombstone_key(key))))
     assert (made[0] == made[1]) == (one == other)
-    assert len({*made[0], *made[1]}) == (2 if one == other else 4)
+    assert len({*made[0], *made[1]}) == (3 if one == other else 6)
 
 
 @given(IDS, IDS, TIMES, ZONES, st.sampled_from(["mp3", "wav", "ogg", "bin"]))
@@ -88,6 +90,7 @@ def test_every_key_of_a_template_is_valid_and_names_the_local_day(
     key = template.key(account_id=account, recording_id=recording, dated_at=dated_at, extension=extension)
     assert check_key(key) == key
     assert check_key(sidecar_key(key)).endswith(".json")
+    assert check_key(tombstone_key(key)).endswith(".tombstone.json")
     day = dated_at.astimezone(ZoneInfo(zone))
     assert key.split("/")[1:4] == [f"{day.year:04}", f"{day.month:02}", f"{day.day:02}"]
 
@@ -179,3 +182,22 @@ def test_templates_that_could_mix_recordings_or_leave_the_archive_are_refused(te
 @pytest.mark.parametrize(("media", "sidecar"), [("a/b.mp3", "a/b.json"), ("a/b.v2.wav", "a/b.v2.json")])
 def test_a_sidecar_stands_beside_its_media(media: str, sidecar: str) -> None:
     assert sidecar_key(media) == sidecar
+
+
+@pytest.mark.parametrize(
+    ("media", "tombstone"), [("a/b.mp3", "a/b.tombstone.json"), ("a/b.v2.wav", "a/b.v2.tombstone.json")]
+)
+def test_a_tombstone_stands_where_its_media_were(media: str, tombstone: str) -> None:
+    assert tombstone_key(media) == tombstone
+
+
+def test_a_template_whose_longest_tombstone_would_be_no_key_is_refused() -> None:
+    folders = "/".join(["abc"] * 183)
+    ending = "/{recording_id}.{extension}"
+    for filler, taken in (("x" * 13, True), ("x" * 14, False)):
+        template = "{account_id}/" + filler + "/" + folders + ending
+        if taken:
+            KeyTemplate(template, UTC)
+        else:
+            with pytest.raises(SettingsError, match="too long"):
+                KeyTemplate(template, UTC)

@@ -77,6 +77,23 @@ class ObjectHead(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectLock:
+    """What a store's own lock says of an object; the empty value is no lock.
+
+    `until_at` is when its retention ends (aware UTC, perhaps in the past), `mode` the store's word for its strictness
+    ('' without retention), `legal_hold` a hold without an end, which only its owner takes away.
+    """
+
+    until_at: datetime | None = None
+    mode: str = ""
+    legal_hold: bool = False
+
+    def in_force(self, now: datetime) -> bool:
+        """Whether the store would refuse to remove the object at that moment."""
+        return self.legal_hold or (self.until_at is not None and self.until_at > now)
+
+
+@dataclass(frozen=True, slots=True)
 class Room:
     """Free space of a destination in bytes and inodes; None where the store has no such limit."""
 
@@ -149,11 +166,39 @@ class Store(Protocol):
         ...
 
     def delete(self, key: str) -> None:
-        """Remove an object; one that is not there is no error.
+        """Remove an object for good, with every version that the store keeps of it; one that is not there is no error.
+
+        What the store itself keeps is never got around. After a failure the object is whole, or gone, or some of its
+        former versions are gone, and the same call may be made again.
 
         Raises:
             InvalidKey: for evidence, too.
-            StoreUnavailable, StoreDenied.
+            ObjectLocked: the store keeps it; it says until when.
+            StoreUnavailable: the store can't answer, or still has the object.
+            StoreDenied: we may not remove it, or could only hide it.
+        """
+        ...
+
+    def locked_until(self, key: str) -> ObjectLock:
+        """The lock of an object, the empty value when it certainly has none (in stores without locks: always).
+
+        Raises:
+            ObjectNotFound.
+            StoreUnavailable, StoreDenied: when the store can't tell.
+        """
+        ...
+
+    def extend_lock(self, key: str, until_at: datetime) -> ObjectLock:
+        """Let the store keep an object at least until then (aware); its lock as it is afterwards, read back.
+
+        Nothing is sent when the lock ends just then, or when `until_at` has passed. A mode never becomes another, a
+        legal hold stays as it is.
+
+        Raises:
+            ObjectLocked: it is locked for longer; a lock is never shortened.
+            ObjectNotFound.
+            StoreDenied: the store has no locks, refuses this one, or does not show it afterwards.
+            StoreUnavailable.
         """
         ...
 

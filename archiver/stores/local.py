@@ -4,13 +4,14 @@ import hashlib
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from archiver.errors import ArchiverError, ObjectNotFound, StoreDenied
 from archiver.keys import check_key, check_object_key
 from archiver.recording import Fixity
 from archiver.stores.archive_folder import ArchiveFolder
-from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
+from archiver.stores.base import NewObject, ObjectHead, ObjectLock, Room, StoredObject
 from archiver.stores.disk import READ_FLAGS, Disk, close_quietly, kind_of, read_all, spoken, spoken_but_absent
 from archiver.stores.publishing import Placement
 from archiver.stores.walk import Batch, Stranger, walk
@@ -120,6 +121,20 @@ class LocalStore:
                     folder.settle()
         except FileNotFoundError:
             return
+
+    def locked_until(self, key: str) -> ObjectLock:
+        """See `Store.locked_until`; a file system has no locks that would keep a file."""
+        if self.head(key) is None:
+            raise ObjectNotFound(f"no object {key}")
+        return ObjectLock()
+
+    def extend_lock(self, key: str, until_at: datetime) -> ObjectLock:
+        """See `Store.extend_lock`; always refused for an object that is there."""
+        self.locked_until(key)
+        raise StoreDenied(
+            f'{key} can\'t be locked until {until_at:%Y-%m-%d}: a folder has no locks; archive.store = "s3" has them, '
+            "with a bucket that has Object Lock (docs/s3.md)"
+        )
 
     def room(self) -> Room:
         """See `Store.room`."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from archiver.errors import ArchiverError, ObjectNotFound, StoreDenied
 from archiver.keys import check_key, check_object_key
 from archiver.recording import Fixity
-from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
+from archiver.stores.base import NewObject, ObjectHead, ObjectLock, Room, StoredObject
 from archiver.stores.s3_access import Attributes
 from archiver.stores.s3_connection import Refused, S3Connection
 from archiver.stores.s3_errors import ABSENT
@@ -17,6 +17,8 @@ from archiver.stores.s3_gate import KeyLocks
 from archiver.stores.s3_heads import Abilities, listed, look, object_head
 from archiver.stores.s3_names import KnownNames
 from archiver.stores.s3_probing import check_bucket, check_lock_setup, find_abilities, stands
+from archiver.stores.s3_removal import remove
+from archiver.stores.s3_retention import Locks
 from archiver.stores.s3_writing import Writer
 
 MEMORY_BYTES = 16 << 20
@@ -33,8 +35,8 @@ class S3Store:
 
     A failed write leaves the key absent or whole, but an object that the store itself spoiled stays to be seen, as a
     writer may not delete. Where the store has no conditional writes (`abilities`), a key is asked for before it is
-    written: that holds for one process, which the archive's lock sees to. And `delete` needs a permission that the
-    archiver's own role should not have; in a bucket with versions it leaves them.
+    written: that holds for one process, which the archive's lock sees to. And `delete` needs permissions that the
+    archiver's own role should not have.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class S3Store:
         now: Callable[[], datetime] = utc_now,
     ) -> None:
         self.connection = connection
+        self._locks = Locks(connection, now=now)
         self._finding_out = threading.Lock()
         self._found_out = False
         self._writer = Writer(
@@ -139,8 +142,18 @@ class S3Store:
         return listed(self.connection, prefix)
 
     def delete(self, key: str) -> None:
-        """See `Store.delete`."""
-        self.connection.call("delete_object", check_key(key))
+        """See `Store.delete`; every version by its id, and no delete marker stays."""
+        with self._writer.keys.hold(check_key(key)):
+            remove(self.connection, key, now=self._writer.now)
+
+    def locked_until(self, key: str) -> ObjectLock:
+        """See `Store.locked_until`; of the version that is visible now."""
+        return self._locks.read(check_object_key(key))
+
+    def extend_lock(self, key: str, until_at: datetime) -> ObjectLock:
+        """See `Store.extend_lock`; an object without retention gets the mode that the settings name."""
+        with self._writer.keys.hold(check_object_key(key)):
+            return self._locks.extend(key, until_at, new_mode=self._writer.attributes.lock.mode)
 
     def room(self) -> Room:
         """See `Store.room`; a bucket has no limit that could be asked for."""

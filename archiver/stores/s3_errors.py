@@ -24,8 +24,14 @@ EXPIRED = frozenset(
 )
 """What a server says of credentials that may have been replaced meanwhile."""
 ABSENT = frozenset({"404", "NoSuchKey", "NotFound"})
+GONE = ABSENT | {"NoSuchVersion"}
 TAKEN = frozenset({"412", "PreconditionFailed"})
 CONFLICT = frozenset({"409", "ConditionalRequestConflict", "OperationAborted"})
+DENIED = frozenset({"AccessDenied", "403", "AccessDeniedException", "Forbidden", "UnauthorizedAccess"})
+UNKNOWN = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405", "UnsupportedOperation"})
+"""What servers say that don't know an operation."""
+NO_LOCK_SETUP = frozenset({"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration"})
+"""What servers say of a bucket, or of an object, that has no lock."""
 BUSY = frozenset(
     {
         "SlowDown", "SlowDownRead", "SlowDownWrite", "ServiceUnavailable", "503", "429", "TooManyRequests", "Throttling",
@@ -62,8 +68,7 @@ _TABLE: tuple[tuple[type[StoreError], str, frozenset[str]], ...] = (
     (StoreDenied, "set this machine's clock (NTP): S3 refuses more than 15 minutes",
      frozenset({"RequestTimeTooSkewed", "RequestExpired", "AccessDenied.RequestTimeTooSkewed"})),
     (StoreDenied, _ALLOW, frozenset({
-        "AccessDenied", "AllAccessDisabled", "AccountProblem", "InvalidPayer", "NotSignedUp", "403", "401", "Forbidden",
-        "UnauthorizedAccess", "AccessDeniedException",
+        "AllAccessDisabled", "AccountProblem", "InvalidPayer", "NotSignedUp", "401", *DENIED,
     })),
     (StoreDenied, _LOCK, frozenset({
         "ObjectLockConfigurationNotFoundError", "InvalidRetentionPeriod", "InvalidBucketState", "InvalidRetentionDate",
@@ -74,9 +79,7 @@ _TABLE: tuple[tuple[type[StoreError], str, frozenset[str]], ...] = (
     })),
     (StoreDenied, "mend store.s3.storage_class", frozenset({"InvalidStorageClass"})),
     (StoreDenied, "mend store.s3.tags", frozenset({"InvalidTag"})),
-    (StoreDenied, "the store can't do that: leave the setting for it empty", frozenset({
-        "NotImplemented", "501", "MethodNotAllowed", "405", "UnsupportedOperation",
-    })),
+    (StoreDenied, "the store can't do that: leave the setting for it empty", UNKNOWN),
 )  # fmt: skip
 _BY_CODE = {code: (kind, advice) for kind, advice, codes in reversed(_TABLE) for code in codes}
 _NOT_FOUND = "the bucket, or the object, isn't there"

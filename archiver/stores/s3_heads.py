@@ -32,14 +32,17 @@ class Abilities:
     keeps_sha256: bool = False
 
 
-def look(connection: S3Connection, key: str) -> Mapping[str, Any] | None:
+def look(connection: S3Connection, key: str, *, version_id: str = "") -> Mapping[str, Any] | None:
     """The head of a key as boto3 gives it, None when the store says 404 (which a bucket that is gone does too).
+
+    Of the visible version, unless one is named.
 
     Raises:
         StoreUnavailable, StoreDenied.
     """
+    version = {"VersionId": version_id} if version_id else {}
     try:
-        found: Mapping[str, Any] = connection.call("head_object", key, seen=ABSENT, ChecksumMode="ENABLED")
+        found: Mapping[str, Any] = connection.call("head_object", key, seen=ABSENT, ChecksumMode="ENABLED", **version)
     except Refused:
         return None
     return found

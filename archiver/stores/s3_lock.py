@@ -7,8 +7,14 @@ from typing import Any, Literal
 
 _TOO_LATE = timedelta(minutes=1)
 """S3 refuses a date in the past; one that would pass while the request is under way is no protection either."""
-_ROUNDING = timedelta(seconds=1)
+ROUNDING = timedelta(seconds=1)
 """Some servers keep whole seconds."""
+
+
+def whole_seconds(at: datetime) -> datetime:
+    """A time in UTC, rounded up to whole seconds, so that what is read back can be compared."""
+    whole = at.astimezone(UTC).replace(microsecond=0)
+    return whole + ROUNDING if at.microsecond else whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,7 @@ class Lock:
         mode, until_at = head.get("ObjectLockMode"), head.get("ObjectLockRetainUntilDate")
         if mode not in {self.mode, "COMPLIANCE"} or not isinstance(until_at, datetime):
             return True
-        return until_at < self.until_at - _ROUNDING
+        return until_at < self.until_at - ROUNDING
 
     def lacks_hold(self, head: Mapping[str, Any]) -> bool:
         """Whether a head shows no legal hold where one belongs."""
@@ -63,7 +69,7 @@ class LockPolicy:
         if not self.mode:
             return Lock(legal_hold=self.legal_hold)
         # Whole seconds, rounded up, so that what is read back can be compared.
-        begin_at = (dated_at or now).astimezone(UTC).replace(microsecond=0) + _ROUNDING
+        begin_at = (dated_at or now).astimezone(UTC).replace(microsecond=0) + ROUNDING
         until_at = begin_at + timedelta(days=self.retention_days)
         if until_at < now + _TOO_LATE:
             return Lock(legal_hold=self.legal_hold)

@@ -5,7 +5,6 @@ will be, once for each way, and costs a later run one head and one refused write
 """
 
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -18,6 +17,7 @@ from archiver.stores.s3_connection import Refused, S3Connection
 from archiver.stores.s3_errors import ABSENT
 from archiver.stores.s3_heads import OWN_PREFIX, Abilities, look, md5_of, sha256_of
 from archiver.stores.s3_lock import Lock
+from archiver.stores.s3_retention import has_object_lock
 from archiver.stores.s3_writing import Writer
 from archiver.stores.spool import SpooledMedia
 
@@ -65,22 +65,16 @@ def check_bucket(connection: S3Connection) -> None:
 
 
 def check_lock_setup(connection: S3Connection) -> None:
-    """The bucket has Object Lock by its own word; to read a lock back proves little, as some servers echo headers.
+    """The bucket has Object Lock by its own word.
 
     Raises:
         StoreDenied: it has none, or does not tell.
         StoreUnavailable.
     """
-    bucket = connection.access.bucket
-    none = frozenset({"ObjectLockConfigurationNotFoundError", "NoSuchObjectLockConfiguration", "404"})
-    odd = frozenset({"NotImplemented", "501", "MethodNotAllowed", "405", "InvalidRequest", "InvalidArgument"})
-    found: Mapping[str, Any] = {}
-    with suppress(Refused):
-        found = connection.call("get_object_lock_configuration", seen=none | odd)
-    if found.get("ObjectLockConfiguration", {}).get("ObjectLockEnabled") != "Enabled":
+    if not has_object_lock(connection):
         raise StoreDenied(
-            f"the bucket {bucket} has no Object Lock, or its store knows none: make one with it ({_SETUP}), "
-            "or leave store.s3.object_lock_mode empty and store.s3.legal_hold false"
+            f"the bucket {connection.access.bucket} has no Object Lock, or its store knows none: "
+            f"make one with it ({_SETUP}), or leave store.s3.object_lock_mode empty and store.s3.legal_hold false"
         )
 
 

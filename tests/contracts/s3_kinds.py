@@ -5,6 +5,7 @@ import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
+from datetime import datetime
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from unittest.mock import patch
 
 import boto3
 from botocore.config import Config
+from botocore.exceptions import ClientError
 from s3_servers import KEY, SECRET, SERVERS
 
 from archiver.stores.base import Store
@@ -91,6 +93,37 @@ def _kind(server: str, root: Path, *, locked: bool = False) -> Iterator[Store]:
     yield S3Store(twin, LOCKED if locked else None)
 
 
+def lock_by_hand(store: S3Store, key: str, *, until_at: datetime | None = None, legal_hold: bool = False) -> None:
+    """Do what an administrator does beside the store."""
+    access = store.connection.access
+    client, where = admin(access.endpoint_url), {"Bucket": access.bucket, "Key": access.path(key)}
+    if until_at is not None:
+        client.put_object_retention(**where, Retention={"Mode": "GOVERNANCE", "RetainUntilDate": until_at})
+    if legal_hold:
+        client.put_object_legal_hold(**where, LegalHold={"Status": "ON"})
+
+
+def lift_hold(store: S3Store, key: str) -> None:
+    """Take a legal hold away, as its owner does."""
+    access = store.connection.access
+    admin(access.endpoint_url).put_object_legal_hold(
+        Bucket=access.bucket, Key=access.path(key), LegalHold={"Status": "OFF"}
+    )
+
+
+def kept_of(access: S3Access, key: str) -> list[str]:
+    """What the bucket keeps of just this key, markers included, as a person with every permission sees it."""
+    client, path = admin(access.endpoint_url), access.path(key)
+    try:
+        found = client.list_object_versions(Bucket=access.bucket, Prefix=path)
+    except ClientError:  # a server without versions
+        found = {"Versions": client.list_objects_v2(Bucket=access.bucket, Prefix=path).get("Contents", ())}
+    every = [*found.get("Versions", ()), *found.get("DeleteMarkers", ())]
+    return [str(each.get("VersionId", "")) for each in every if each["Key"] == path]
+
+
+LOCKING = frozenset({"s3-ceph-locked", "s3-moto-locked"})
+"""The kinds of `KINDS` that put each object under a lock."""
 KINDS: dict[str, Callable[[Path], AbstractContextManager[Store]]] = {
     **{f"s3-{server}": partial(_kind, server) for server in SERVERS},
     "s3-ceph-locked": partial(_kind, "ceph", locked=True),

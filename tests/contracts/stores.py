@@ -4,12 +4,13 @@ import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import s3_kinds
 
 from archiver.recording import Fixity
-from archiver.stores.base import NewObject, Store
+from archiver.stores.base import NewObject, Origin, Store
 from archiver.stores.local import LocalStore
 
 
@@ -59,6 +60,13 @@ def fixity(data: bytes) -> Fixity:
 
 def new(key: str, data: bytes) -> NewObject:
     return NewObject(key, Bytes(data), "audio/mpeg")
+
+
+def old(key: str, data: bytes) -> NewObject:
+    """Of a call so long ago that its retention is over in every kind of store, so that it may be removed."""
+    return NewObject(
+        key, Bytes(data), "audio/mpeg", Origin("acc", "202205-04f5", "run-1", datetime(2001, 2, 3, tzinfo=UTC))
+    )
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from stores import KINDS, Breaking, Bytes, Endless, fixity, new
+from stores import KINDS, Breaking, Bytes, Endless, fixity, new, old
 
 from archiver.errors import ArchiverError, InvalidKey, ObjectDiffers, ObjectNotFound, StoreMismatch
 from archiver.recording import Fixity
@@ -216,7 +216,7 @@ def test_an_open_that_is_given_up_does_no_harm(store: Store) -> None:
 
 
 def test_what_was_deleted_is_absent(store: Store) -> None:
-    store.put([new(KEY, BODY), new(SIDECAR, b"{}")])
+    store.put([old(KEY, BODY), new(SIDECAR, b"{}")])
     store.delete(KEY)
     assert store.head(KEY) is None
     assert keys(store) == [SIDECAR]
@@ -230,7 +230,7 @@ def test_to_delete_what_is_absent_is_no_error(store: Store) -> None:
 
 
 def test_a_deleted_key_can_be_put_again(store: Store) -> None:
-    store.put([new(KEY, BODY)])
+    store.put([old(KEY, BODY)])
     store.delete(KEY)
     store.put([new(KEY, b"other")])
     assert content(store, KEY) == b"other"
@@ -326,7 +326,7 @@ def test_any_set_of_keys_is_listed_like_sorted(store: Store, wanted: set[str], p
     for head in list(store.list()):
         store.delete(head.key)
     folders = {"f" + key for key in wanted}
-    store.put([new(key + ".x", key.encode()) for key in folders])
+    store.put([old(key + ".x", key.encode()) for key in folders])
     expected = sorted(key + ".x" for key in folders)
     assert keys(store) == expected
     assert keys(store, "f" + prefix) == [key for key in expected if key.startswith("f" + prefix)]
@@ -350,7 +350,7 @@ def test_a_list_that_is_given_up_does_no_harm(store: Store) -> None:
 
 def test_what_is_deleted_during_a_list_does_not_break_it(store: Store) -> None:
     every = [f"a/{n}/x.mp3" for n in range(8)]
-    store.put([new(key, b"x") for key in every])
+    store.put([old(key, b"x") for key in every])
     seen = []
     for head in store.list():
         seen.append(head.key)
