@@ -12,7 +12,11 @@ NOT_HANDED_OUT = "not_handed_out"
 
 
 def exported(asked: Asked, bag: Bag, name: str, *, recordings: int, result: str = HANDED_OUT) -> Iterator[Draft]:
-    """The export, then each object: `copied`, or the kind of finding that kept it out of the bag."""
+    """The export, then each object: `copied`, or the kind of finding that kept it out of the bag.
+
+    The latter have the manifest's digest, as the export's own record does, but not the case: a later bag with these
+    lines must not tell its reader of another case.
+    """
     details = _details(
         asked,
         objects=len(bag.media),
@@ -24,11 +28,11 @@ def exported(asked: Asked, bag: Bag, name: str, *, recordings: int, result: str 
     yield Draft(What.EXPORTED, name, result, details)
     if result != HANDED_OUT:
         return
-    case = Details(case=plain(asked.case))
+    of_bag = Details(sha256=bag.manifest_sha256)
     for each in bag.handed:
         if each.version is not None:
             wrong = next((found.kind.value for found in each.findings if found.key == each.version.key), "")
-            yield Draft(What.EXPORTED, each.version.key, wrong or "copied", case)
+            yield Draft(What.EXPORTED, each.version.key, wrong or "copied", of_bag)
 
 
 def nothing_exported(asked: Asked) -> Draft:

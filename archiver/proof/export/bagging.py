@@ -1,4 +1,4 @@
-"""Builds a bag in a folder that has no name yet: media and sidecars, table, call records, audit lines, letter, manifests."""
+"""Builds a bag in a folder without a name yet: media, sidecars, table, call records, audit lines, letter, manifests."""
 
 import asyncio
 from collections.abc import Sequence

@@ -30,8 +30,8 @@ data/recordings.csv opens in any spreadsheet; it is UTF-8, with commas between t
 numbers, import it with all columns as text. So that no cell can be taken for a formula, an apostrophe (') stands in front
 of a cell that begins with = + - @ or an apostrophe, and of such a letter after ; , | or a quotation mark inside of a cell.
 It does not belong to the text: +49301234 is written '+49301234. Line ends and invisible letters are written as \\u and four
-hexadecimal digits, a backslash as two. A cell of over 8,000 letters is cut and ends with [cut]. The files under data/metadata/
-have every text as it was.
+hexadecimal digits, a backslash as two. A cell of over 8,000 letters is cut and ends with [cut]. The files under
+data/metadata/ have every text as it was.
 
 A recording that changed in the telephone system after it had been archived has a line for each version. The columns:
 """
@@ -50,7 +50,8 @@ the Library of Congress's tool (Python; `pip install bagit`):
 
     bagit.py --validate .
 
-On Windows, `certutil -hashfile FILE SHA256` shows the digest of one file, to be compared with its line in manifest-sha256.txt.
+On Windows, `certutil -hashfile FILE SHA256` shows the digest of one file, to be compared with its line in
+manifest-sha256.txt.
 """
 _TRAIL = """\
 Whoever keeps the archive has noted this export in the audit trail (`exported`), with the SHA-256 of this bag's
@@ -58,8 +59,8 @@ manifest-sha256.txt: `sha256sum manifest-sha256.txt` shows it. That record was w
 not among the lines in data/audit.jsonl.
 
 Each line of the trail holds the SHA-256 of the line before it ("previous"), so that none can be changed, added or removed
-unseen. The lines in data/audit.jsonl are some of them; that they are in the whole trail, unchanged, can be checked where the
-archive is:
+unseen. The lines in data/audit.jsonl are some of them; that they are in the whole trail, unchanged, can be checked where
+the archive is:
 
     archiver audit check                                  (the whole trail is whole)
     grep -vxFf .archiver/audit.jsonl data/audit.jsonl     (shows nothing: each line is in it)
@@ -101,8 +102,8 @@ def _paragraphs(
     yield _headed(f"Call recordings: {asked.case}", "=")
     yield "\n".join(_facts(asked))
     yield _flowing(
-        f"{len(gathered.chosen):,} recordings were selected. {len(media):,} files with audio are in this bag ({size_bytes:,} "
-        f"bytes), and {cdrs.rows:,} call records."
+        f"Recordings selected: {len(gathered.chosen):,}. In this bag: audio files: {len(media):,} ({size_bytes:,} bytes), "
+        f"call records: {cdrs.rows:,}."
     )
     yield _headed("What is not in here", "-")
     yield "\n".join(_absent(gathered, handed, cdrs, not_found))
@@ -154,12 +155,12 @@ def _absent(gathered: Gathered, handed: Sequence[Handed], cdrs: Found, not_found
         yield from (f"    {_shown(each)}" for each in not_found)
     if gathered.undecided:
         yield _flowing(
-            f"- Of {gathered.undecided:,} further recordings it can't be told whether they were meant: the archive has nothing "
-            "that says who took part in them (they have expired, or their metadata are not there or are damaged)."
+            f"- Of {gathered.undecided:,} further recordings it can't be told whether they were meant: nothing in the "
+            "archive says who took part in them (they have expired, or their metadata are not there or are damaged)."
         )
     if findings:
         yield _flowing(
-            f"- {len(findings):,} objects are not what was archived, or are gone. They were left out of this bag, on purpose:"
+            f"- {len(findings):,} objects are not what was archived, or are gone. They were left out on purpose:"
         )
         yield from map(_damage, findings)
     if gathered.findings:
