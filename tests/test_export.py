@@ -477,10 +477,8 @@ def test_every_version_of_a_recording_that_changed_at_the_source_comes_along(tmp
 
 def test_hostile_metadata_reach_no_path_no_formula_and_no_line_of_their_own(tmp_path: Path) -> None:
     texts = list(HOSTILE_TEXTS.values())
-    rows = [
-        called(ordinal, text, text, caller_id_name=text, direction=text, cdr_id=text, to=text, **{"from": text})
-        for ordinal, text in enumerate(texts)
-    ]
+    fields = ("caller_id_number", "callee_id_number", "caller_id_name", "direction", "cdr_id", "from", "to")
+    rows = [replace(recording(n), overrides=dict.fromkeys(fields, text)) for n, text in enumerate(texts)]
     with rig(tmp_path / "work", rows) as it:
         archived(it)
         said = export(it, *PERIOD)
