@@ -457,6 +457,19 @@ def test_a_damaged_sidecar_is_left_out_and_nobody_is_selected_by_it(kind: str, t
         assert ids(bag_of(by_party)) == {ROWS[2].recording_id}
 
 
+def test_an_archive_without_sidecars_is_exported_without_names_and_by_nobody_s_name(tmp_path: Path) -> None:
+    with rig(tmp_path / "work", ROWS) as it:
+        it.configure(archive={"sidecar": False})
+        archived(it)
+        said = export(it, *PERIOD)
+        assert (said.code, said.json["exported"], said.json["findings"]) == (0, 4, [])
+        bag = bag_of(said)
+        validate(bag)
+        assert {(row["caller_number"], row["metadata_path"]) for row in table(bag)} == {("", "")}
+        by_party = export(it, "--party", "1001")
+        assert (by_party.code, by_party.json["outcome"], by_party.json["undecided"]) == (3, "nothing", 4)
+
+
 def test_every_version_of_a_recording_that_changed_at_the_source_comes_along(tmp_path: Path) -> None:
     first = recording(0)
     with rig(tmp_path / "one", [first]) as it:

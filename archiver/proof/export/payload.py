@@ -13,7 +13,7 @@ from archiver.ledger.values_exporting import KnownRecording
 from archiver.proof.export.selection import Call
 from archiver.proof.export.sources import difference, finding, listed_call, read_sidecar, words_of
 from archiver.proof.verification.findings import Finding, Kind
-from archiver.recording import Fixity
+from archiver.recording import Fixity, Status
 from archiver.stores.base import Room, Store
 
 MEDIA = "data/media/"
@@ -120,7 +120,7 @@ def hand_all(
     """
     handed: list[Handed] = []
     for known in portion:
-        if not known.objects or known.status != "archived":
+        if not known.objects or known.status is not Status.ARCHIVED:
             handed.append(Handed(known, call=listed_call(known)))
         for version in known.objects:
             if stopped():
