@@ -17,13 +17,18 @@ from archiver.window import Window
 LETTER = "data/README.txt"
 _WIDTH = 78
 _CONTENTS = """\
-data/media/          the recordings, byte for byte as the telephone system gave them
-data/metadata/       one text file (JSON) beside each recording: size, SHA-256, when and from where it was archived, and
-                     under "recording" everything that the telephone system said of it, unchanged
-data/cdrs/           the call records of these calls (JSON, one a line), unchanged; calls have one for each leg
+data/media/          the recordings, byte for byte as the telephone system
+                     gave them
+data/metadata/       a text file (JSON) for each recording: size, SHA-256, when
+                     and from where it was archived, and under "recording" all
+                     that the telephone system said of it, unchanged
+data/cdrs/           the call records of these calls, one a line (JSON),
+                     unchanged; a call has one for each of its legs
 data/recordings.csv  a table of all recordings, one line for each
-data/audit.jsonl     what the archive's audit trail says of these recordings, one record a line, unchanged
-manifest-sha256.txt  the SHA-256 of every file under data/; the other files beside it describe the bag itself
+data/audit.jsonl     what the archive's audit trail says of these recordings,
+                     one record a line (JSON), unchanged
+manifest-sha256.txt  the SHA-256 of every file under data/; the other files
+                     beside it describe the bag itself
 """
 _TABLE = """\
 data/recordings.csv opens in any spreadsheet; it is UTF-8, with commas between the cells. To keep leading zeros of phone
@@ -147,9 +152,7 @@ def _absent(gathered: Gathered, handed: Sequence[Handed], cdrs: Found, not_found
     if not (waiting or gathered.undecided or not_found or findings or gathered.findings):
         yield "Nothing is missing: every recording that was selected is in this bag."
     for status, count in sorted(waiting.items()):
-        yield _flowing(
-            f"- {count:,} selected recordings are not archived: {status} ({_MEANING[status]}). The table has them."
-        )
+        yield _flowing(f"- Selected, but not archived: {count:,} {status} ({_MEANING[status]}). See the table.")
     if not_found:
         yield f"- {len(not_found):,} of the ids asked for belong to no selected recording:"
         yield from (f"    {_shown(each)}" for each in not_found)
@@ -175,7 +178,6 @@ _MEANING = {
     "missing": "the telephone system has none",
     "quarantined": "what came contradicts its description",
     "expired": "removed when its retention was over",
-    "archived": "its audio was found damaged",
 }
 
 

@@ -120,7 +120,7 @@ def hand_all(
     """
     handed: list[Handed] = []
     for known in portion:
-        if not known.objects or known.status is not Status.ARCHIVED:
+        if known.status is not Status.ARCHIVED:
             handed.append(Handed(known, call=listed_call(known)))
         for version in known.objects:
             if stopped():
