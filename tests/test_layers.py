@@ -13,7 +13,7 @@ HOUSE = Path(__file__).parent.parent / "archiver"
 WORDS = {"check", "errors", "recording", "keys", "window", "sidecar", "whole_files"}
 PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "pbx.probe"}
 PROMISES |= {"ledger.base", "ledger.values", "ledger.base_repair", "ledger.values_reconciling", "ledger.values_sealing"}
-PROMISES |= {"ledger.values_rebuilding"}
+PROMISES |= {"ledger.values_rebuilding", "ledger.values_exporting"}
 WORK = {"pipeline", "proof", "reports"}
 BELOW_ASSEMBLY = WORDS | WORK | {"pbx", "stores", "ledger"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -57,6 +57,7 @@ DRIVERS: dict[str, set[str]] = {
     "aiohttp": {"pbx.session", "pbx.media", "pbx.foreign", "monitoring.heartbeat"},
     "aiolimiter": {"pbx.session"},
     "apprise": {"monitoring.notifications"},
+    "bagit": {"proof.export"},
     "alembic": {"ledger.schema", "ledger.migrations"},
     "boto3": {"stores.s3"},
     "botocore": {"stores.s3"},
@@ -81,6 +82,7 @@ BARE = {
     "ledger.values_reconciling",
     "ledger.values_sealing",
     "ledger.values_rebuilding",
+    "ledger.values_exporting",
     "stores.base",
     "pbx.base",
     "pbx.probe",

@@ -14,6 +14,7 @@ from archiver import __version__
 from archiver.cli.archive import doctor, plan, run, status
 from archiver.cli.audit import audit
 from archiver.cli.context import Context
+from archiver.cli.export import export
 from archiver.cli.proof import explain, rebuild, reconcile, verify
 from archiver.cli.rehearsal import demo, simulator
 from archiver.errors import ArchiverError, ExitCode
@@ -40,7 +41,7 @@ def cli(context: click.Context, settings_file: Path | None, verbose: bool, quiet
     context.obj = Context(settings_file, quiet, redaction)
 
 
-for command in (run, status, plan, doctor, verify, reconcile, explain, rebuild, audit, simulator, demo):
+for command in (run, status, plan, doctor, verify, reconcile, explain, rebuild, audit, export, simulator, demo):
     cli.add_command(command)
 
 

@@ -23,6 +23,7 @@ from archiver.ledger.values import (
     WindowProgress,
     WindowState,
 )
+from archiver.ledger.values_exporting import KnownRecording, Sought
 from archiver.ledger.values_rebuilding import Entering, StoredRecording
 from archiver.ledger.values_reconciling import CdrFile, Standing
 from archiver.ledger.values_sealing import Sealed, TrailMark, TrailMarkName, Unsealed
@@ -137,6 +138,13 @@ class Ledger(Protocol):
 
     async def histories(self, recording_id: str) -> Sequence["History"]:
         """Everything known of a recording, once for each account that has one of this id."""
+        ...
+
+    def known_recordings(self, sought: Sought) -> AsyncGenerator[Sequence[KnownRecording], None]:
+        """What is known of the recordings sought, of every status, in batches so that memory stays flat; each comes once.
+
+        Each batch is as the ledger was when it was read. Recordings that come meanwhile may be among them.
+        """
         ...
 
     async def standings(self, account_id: str, recording_ids: Sequence[str]) -> Sequence[Standing]:

@@ -15,6 +15,7 @@ from archiver.errors import LedgerError
 from archiver.ledger import (
     claims,
     coverage,
+    exporting,
     history,
     pages,
     reading,
@@ -25,7 +26,7 @@ from archiver.ledger import (
     schema,
     sealing,
 )
-from archiver.ledger.backend import Backend
+from archiver.ledger.backend import Backend, portions
 from archiver.ledger.base_repair import Repairable
 from archiver.ledger.columns import milliseconds, plain, seconds
 from archiver.ledger.entries import find_account
@@ -46,6 +47,7 @@ from archiver.ledger.values import (
     WindowProgress,
     WindowState,
 )
+from archiver.ledger.values_exporting import KnownRecording, Sought
 from archiver.ledger.values_rebuilding import Entering, StoredRecording
 from archiver.ledger.values_reconciling import CdrFile, Standing
 from archiver.ledger.values_sealing import Sealed, TrailMark, TrailMarkName, Unsealed
@@ -55,6 +57,7 @@ from archiver.window import Window
 
 _SQLITE = "sqlite:///"
 _ARCHIVED_BATCH = 2000
+_KNOWN_BATCH = 500
 _RUNS_BATCH = 10
 """Mostly the first is asked for; each may bring a report of some ten thousand bytes."""
 
@@ -228,6 +231,22 @@ class SqlLedger:
                 yield batch
         finally:
             await walk.close()
+
+    async def known_recordings(self, sought: Sought) -> AsyncGenerator[Sequence[KnownRecording], None]:
+        """See the promise; named ones are found by their index, anything else takes one walk over the entries."""
+        await self._writer.flush()
+        if sought.recording_ids:
+            for portion in portions(sorted(sought.recording_ids)):
+                yield await self._writer.read(partial(exporting.read_named, sought=sought, recording_ids=portion))
+            return
+        after = 0
+        while True:
+            read = partial(exporting.read_batch, sought=sought, after=after, limit=_KNOWN_BATCH)
+            batch = await self._writer.read(read)
+            if not batch.recordings:
+                return
+            yield batch.recordings
+            after = batch.last
 
     async def standings(self, account_id: str, recording_ids: Sequence[str]) -> Sequence[Standing]:
         """See the promise."""

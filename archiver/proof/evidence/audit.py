@@ -48,7 +48,8 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The small facts of a record; each kind of record has a few of them. Texts are stable words, digests, or sizes.
 
     `since` and `until` bound a period; `share_from` and `share` (of 10,000) are the sample of a verification; `lines` and
-    `size_bytes` are a manifest's; `dropped_bytes` is the torn end that a dead process left.
+    `size_bytes` are a manifest's; `dropped_bytes` is the torn end that a dead process left. `case`, `reference` and `by` of
+    an export stand here as somebody gave them on the command line.
     """
 
     since: str | None = None
@@ -75,6 +76,9 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     lines: int | None = None
     dropped_bytes: int | None = None
     reason: str | None = None
+    case: str | None = None
+    reference: str | None = None
+    by: str | None = None
 
 
 _NONE = Details()
