@@ -13,7 +13,7 @@ HOUSE = Path(__file__).parent.parent / "archiver"
 WORDS = {"check", "errors", "recording", "keys", "window", "sidecar"}
 PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base"}
 PROMISES |= {"ledger.base", "ledger.values", "ledger.base_repair", "ledger.values_reconciling", "ledger.values_sealing"}
-PROMISES |= {"ledger.values_rebuilding"}
+PROMISES |= {"ledger.values_rebuilding", "ledger.values_reporting"}
 WORK = {"pipeline", "proof", "reports"}
 BELOW_ASSEMBLY = WORDS | WORK | {"pbx", "stores", "ledger"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -60,6 +60,8 @@ DRIVERS: dict[str, set[str]] = {
     "boto3": {"stores.s3"},
     "botocore": {"stores.s3"},
     "click": {"cli"},
+    "jinja2": {"reports.page"},
+    "markupsafe": {"reports.page"},
     "msgspec": {"pbx.payloads", "proof", "reports", "evidence", "commands", "cli"},
     "mutagen": {"pipeline.audio"},
     "prometheus_client": {"reports.metrics", "commands.metrics_port"},
@@ -80,6 +82,7 @@ BARE = {
     "ledger.values_reconciling",
     "ledger.values_sealing",
     "ledger.values_rebuilding",
+    "ledger.values_reporting",
     "stores.base",
     "pbx.base",
 }
