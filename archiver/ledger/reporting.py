@@ -115,7 +115,7 @@ def _offset_s(zone: tzinfo, *, now: datetime) -> ColumnElement[int]:
     if len(changes) == 1:
         return literal_column(str(changes[0][1]))
     after: list[tuple[ColumnElement[bool], ColumnElement[Any]]] = [
-        (_DATED >= literal_column(str(since)), literal_column(str(offset))) for since, offset in changes[:0:-1]
+        (literal_column(str(since)) <= _DATED, literal_column(str(offset))) for since, offset in changes[:0:-1]
     ]
     return case(*after, else_=literal_column(str(changes[0][1])))
 
