@@ -40,7 +40,7 @@ class RetentionSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class HoldSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """An active hold. `covers` says in words what it covers, without numbers or names; `recordings` where it was counted."""
+    """An active hold. `covers` says in words what it covers, without phone numbers; `recordings` where it was counted."""
 
     name: str
     reason: str

@@ -19,22 +19,22 @@ _HARMLESS = frozenset({Kind.FOREIGN_OBJECT, Kind.STALE_TEMPORARY})
 _VERIFIED_WITHIN = timedelta(days=35)
 _REPAIR = "Delete nothing. Look at the disk or the bucket, then run `archiver verify --repair`."
 _MEANINGS = {
-    Kind.MISSING_OBJECT: "recordings are gone from the archive",
-    Kind.MISSING_SIDECAR: "sidecars are gone",
-    Kind.FOREIGN_OBJECT: "files lie in the archive that nobody knows of",
-    Kind.RENAMED: "recordings lie under another name",
-    Kind.SIZE: "recordings have another size than when they were archived",
-    Kind.DIGEST: "recordings hold other bytes than when they were archived",
-    Kind.SWAPPED: "recordings hold the bytes of another one",
-    Kind.SIDECAR: "sidecars were changed",
-    Kind.LEDGER: "rows of the ledger were changed",
-    Kind.UNREADABLE: "recordings can't be read",
-    Kind.STALE_TEMPORARY: "temporary files were left behind",
-    Kind.MANIFEST: "manifests are gone or were changed",
-    Kind.AUDIT_EDITED: "records of the audit trail were changed",
-    Kind.AUDIT_CUT: "records of the audit trail are missing",
+    Kind.MISSING_OBJECT: ("archived recording is gone", "archived recordings are gone"),
+    Kind.MISSING_SIDECAR: ("sidecar is gone", "sidecars are gone"),
+    Kind.FOREIGN_OBJECT: ("file lies in the archive that nobody knows", "files lie in the archive that nobody knows"),
+    Kind.RENAMED: ("recording lies under another name", "recordings lie under other names"),
+    Kind.SIZE: ("archived recording has another size now", "archived recordings have another size now"),
+    Kind.DIGEST: ("archived recording holds other bytes now", "archived recordings hold other bytes now"),
+    Kind.SWAPPED: ("recording holds the bytes of another one", "recordings hold the bytes of other ones"),
+    Kind.SIDECAR: ("sidecar was changed", "sidecars were changed"),
+    Kind.LEDGER: ("row of the ledger was changed", "rows of the ledger were changed"),
+    Kind.UNREADABLE: ("archived recording can't be read", "archived recordings can't be read"),
+    Kind.STALE_TEMPORARY: ("temporary file was left behind", "temporary files were left behind"),
+    Kind.MANIFEST: ("manifest is gone or was changed", "manifests are gone or were changed"),
+    Kind.AUDIT_EDITED: ("record of the audit trail was changed", "records of the audit trail were changed"),
+    Kind.AUDIT_CUT: ("piece of the audit trail is missing", "pieces of the audit trail are missing"),
 }
-
+"""What a kind of finding says, of one and of several."""
 _ALARMS = {
     AlarmReason.RUN: "no run has come to its end for too long",
     AlarmReason.COVERAGE: "recent calls are not all listed",
@@ -73,7 +73,7 @@ class Verdict:
 
 def meaning_of(kind: Kind) -> str:
     """What a kind of finding says, for several of them."""
-    return _MEANINGS[kind]
+    return _MEANINGS[kind][1]
 
 
 def verdict(facts: PageFacts, incomplete_days: int) -> Verdict:
@@ -145,7 +145,9 @@ def _from_verifications(facts: PageFacts) -> Iterator[Point]:
         remedy = "See which they are below; the archiver never deletes them." if mood is Mood.LOOK else _REPAIR
         if kind in {Kind.AUDIT_CUT, Kind.AUDIT_EDITED}:
             remedy = "See where with `archiver audit check`, and find out who could write there."
-        yield Point(mood, f"{counted(found, 'finding')} of a verification: {_MEANINGS[kind]}", "", remedy)
+        yield Point(
+            mood, counted(found, *_MEANINGS[kind]), "A verification found it, and nothing has mended it since.", remedy
+        )
     full = [
         when
         for (level, extent), when in facts.verified_at.items()
