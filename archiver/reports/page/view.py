@@ -116,7 +116,7 @@ def view_of(facts: PageFacts) -> View:
         coverage=covered,
         volumes=volumes(facts.volumes, facts.period),
         statuses=[
-            _status_row(facts, status, counts) for status in Status if counts[status] or status is Status.ARCHIVED
+            _status_row(facts, status, counts) for status in MEANINGS if counts[status] or status is Status.ARCHIVED
         ],
         statuses_chart=shares([(_LOOK_OF[status], counts[status]) for status in MEANINGS]),
         reasons=_reasons(facts),
