@@ -62,7 +62,9 @@ def volumes(accounts: int, first: date, *, per_day: int, seed: int = 7) -> list[
         while day < NOW.date():
             usual = per_day * (1.0 if day.weekday() < 5 else 0.12) * (0.6 if day.month in {7, 8, 12} else 1)
             count = int(usual * random.uniform(0.7, 1.25)) + (day.weekday() < 5)
-            found.append(DayVolume(account_id(number), day, Status.ARCHIVED, count, count * random.randint(300_000, 900_000)))
+            found.append(
+                DayVolume(account_id(number), day, Status.ARCHIVED, count, count * random.randint(300_000, 900_000))
+            )
             if random.random() < 0.06:
                 status = random.choice([Status.MISSING, Status.MISSING, Status.QUARANTINED])
                 found.append(DayVolume(account_id(number), day, status, max(1, count // 25), 0))
@@ -120,7 +122,9 @@ def facts(
         good_since=COVERED - 211 * DAY,
         last_good_at=COVERED,
         verifications=[
-            Verification(NOW - (3 + 7 * n) * DAY, Level.FULL, Extent.SAMPLE if n else Extent.ALL, True, 52_000 - n, 31 * 10**9, 0)
+            Verification(
+                NOW - (3 + 7 * n) * DAY, Level.FULL, Extent.SAMPLE if n else Extent.ALL, True, 52_000 - n, 31 * 10**9, 0
+            )
             for n in range(5)
         ],
         verified_at={(Level.FULL, Extent.ALL): NOW - 3 * DAY},
@@ -130,8 +134,15 @@ def facts(
 
 def run(night: int, outcome: str = "complete", **more: object) -> RunFacts:
     started = COVERED - night * DAY
-    counts = {"listed": 812 - 3 * night, "archived": 240 - night, "left": 0, "bytes_archived": 120_000_000 + night} | more
-    return RunFacts(f"run-{night}", RunKind.RUN, started, started + timedelta(minutes=11, seconds=night), outcome, **counts)  # type: ignore[arg-type]
+    counts = {
+        "listed": 812 - 3 * night,
+        "archived": 240 - night,
+        "left": 0,
+        "bytes_archived": 120_000_000 + night,
+    } | more
+    return RunFacts(
+        f"run-{night}", RunKind.RUN, started, started + timedelta(minutes=11, seconds=night), outcome, **counts
+    )  # type: ignore[arg-type]
 
 
 def with_troubles(good: PageFacts, *, parties: bool) -> PageFacts:
@@ -153,7 +164,9 @@ def with_troubles(good: PageFacts, *, parties: bool) -> PageFacts:
         )
         for n in range(9)
     ]
-    flagged = replace(named[0], status=Status.ARCHIVED, reason="", flags=["shorter_than_said"], detail="61 s were said, 40 s came")
+    flagged = replace(
+        named[0], status=Status.ARCHIVED, reason="", flags=["shorter_than_said"], detail="61 s were said, 40 s came"
+    )
     return replace(
         good,
         named=[*named, flagged],
@@ -167,12 +180,19 @@ def with_troubles(good: PageFacts, *, parties: bool) -> PageFacts:
                 account_id=account_id(0),
                 reason=AlarmReason.PENDING,
                 since="2026-11-18T02:00:00Z",
-                detail="6 recordings are pending, one of them since 2026-11-18T02:00:00Z. `archiver run --json` names them with their reasons.",
+                detail="6 recordings are pending, one of them since 2026-11-18T02:00:00Z. `archiver run --json` names them.",
             )
         ],
         runs=[
             run(0, "incomplete", left=9),
-            run(1, "failed", listed=0, archived=0, bytes_archived=0, error="the PBX could not be reached: connection refused"),
+            run(
+                1,
+                "failed",
+                listed=0,
+                archived=0,
+                bytes_archived=0,
+                error="the PBX could not be reached: connection refused",
+            ),
             *good.runs[2:],
         ],
         good_since=None,
@@ -185,7 +205,12 @@ def with_troubles(good: PageFacts, *, parties: bool) -> PageFacts:
         findings_total={Kind.DIGEST: 1, Kind.MISSING_OBJECT: 1, Kind.FOREIGN_OBJECT: 1},
         retention=RetentionSummary(
             rules=[
-                RuleSummary(name="calls", keeps_for="7 years", recordings=48_120, next_expires_at=datetime(2032, 12, 8, tzinfo=UTC)),
+                RuleSummary(
+                    name="calls",
+                    keeps_for="7 years",
+                    recordings=48_120,
+                    next_expires_at=datetime(2032, 12, 8, tzinfo=UTC),
+                ),
                 RuleSummary(name="support", keeps_for="90 days", recordings=3120, next_expires_at=NOW + 2 * DAY),
             ],
             without_rule=17,
