@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from random import Random
 from zoneinfo import ZoneInfo
@@ -132,22 +133,23 @@ def facts(
     return with_troubles(good, parties=parties) if bad else good
 
 
-def run(night: int, outcome: str = "complete", **more: object) -> RunFacts:
+def run(night: int, outcome: str = "complete", *, left: int = 0, error: str = "") -> RunFacts:
     started = COVERED - night * DAY
-    counts = {
-        "listed": 812 - 3 * night,
-        "archived": 240 - night,
-        "left": 0,
-        "bytes_archived": 120_000_000 + night,
-    } | more
     return RunFacts(
-        f"run-{night}", RunKind.RUN, started, started + timedelta(minutes=11, seconds=night), outcome, **counts
-    )  # type: ignore[arg-type]
+        run_id=f"run-{night}",
+        kind=RunKind.RUN,
+        started_at=started,
+        ended_at=started + timedelta(minutes=11, seconds=night),
+        outcome=outcome,
+        listed=812 - 3 * night,
+        archived=240 - night,
+        left=left,
+        bytes_archived=120_000_000 + night,
+        error=error,
+    )
 
 
 def with_troubles(good: PageFacts, *, parties: bool) -> PageFacts:
-    from dataclasses import replace
-
     who = Parties("+4930555123450 Ana García", "4711 <Service>") if parties else None
     named = [
         NamedRecording(
@@ -180,7 +182,7 @@ def with_troubles(good: PageFacts, *, parties: bool) -> PageFacts:
                 account_id=account_id(0),
                 reason=AlarmReason.PENDING,
                 since="2026-11-18T02:00:00Z",
-                detail="6 recordings are pending, one of them since 2026-11-18T02:00:00Z. `archiver run --json` names them.",
+                detail="6 recordings are pending, one of them since 2026-11-18T02:00:00Z. `archiver run` tries them.",
             )
         ],
         runs=[
@@ -188,9 +190,6 @@ def with_troubles(good: PageFacts, *, parties: bool) -> PageFacts:
             run(
                 1,
                 "failed",
-                listed=0,
-                archived=0,
-                bytes_archived=0,
                 error="the PBX could not be reached: connection refused",
             ),
             *good.runs[2:],

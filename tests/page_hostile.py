@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import date
 
 import page_facts
 
@@ -32,7 +33,7 @@ PAYLOADS = (
 
 def hostile(text: str) -> PageFacts:
     """An archive with troubles in which this text stands wherever a text from outside can."""
-    facts = page_facts.facts(bad=True, parties=True)
+    facts = page_facts.facts(bad=True, parties=True, first=date(2026, 8, 20), per_day=4)
     renamed = {account.account_id: f"{text}{number}" for number, account in enumerate(facts.accounts)}
     return replace(
         facts,

@@ -1,7 +1,7 @@
 """The page in a real browser: it shows, loads nothing, complains of nothing, can be read by everybody, and is looked at."""
 
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import date
 from pathlib import Path
@@ -54,13 +54,13 @@ def written(folder: Path, facts: PageFacts, name: str = "page.html") -> Path:
 async def test_it_shows_without_network_errors_or_scripts_in_every_surrounding(
     name: str, shown: Browser, tmp_path: Path
 ) -> None:
-    facts = {
+    made: dict[str, Callable[[], PageFacts]] = {
         "fine": page_facts.facts,
         "troubles": lambda: page_facts.facts(bad=True, parties=True),
         "many": lambda: page_facts.facts(accounts=20, first=date(2019, 3, 1), bad=True),
         "empty": lambda: replace(page_facts.facts(accounts=1), ledger_is_there=False, accounts=[], volumes=[], runs=[]),
-    }[name]()
-    file = written(tmp_path, facts)
+    }
+    file = written(tmp_path, made[name]())
     await shown.look(width=1100)
     await shown.open(file)
     assert await shown.evaluate("document.title") == "Recording archive, 23 Nov 2026, 09:15"

@@ -1,22 +1,12 @@
 """The command that makes the page for people."""
 
 from pathlib import Path
-from typing import Any
 
 import click
-import msgspec
 
 from archiver.cli import asked
 from archiver.cli.context import Context, as_json, say, since, until
 from archiver.cli.words.report import report_words
-
-
-class PageWritten(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the page is, how large it is, and what it says in short."""
-
-    path: str
-    bytes: int
-    figures: Any
 
 
 @click.command()
@@ -42,6 +32,7 @@ def report(
     if html_file is None:
         raise click.UsageError("report needs --html FILE: the file to write the page into")
     from archiver.commands.reporting import PageRequest, run_report
+    from archiver.reports.page.written import PageWritten
 
     age = asked.age("--max-age", max_age)
     settings = context.settings()

@@ -6,21 +6,19 @@ Nothing is locked and nothing is changed: it can be made while a run is active.
 import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, aclosing
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
-import msgspec
-
 from archiver import __version__
 from archiver.assembly import known_ledger, refuse_what_is_not_built, utc_now
 from archiver.commands.fixity_records import read_fixity_records
+from archiver.commands.reported_runs import last_runs
 from archiver.destination import open_destination
 from archiver.errors import ArchiverError, StoreError
 from archiver.keys import sidecar_key
 from archiver.ledger.base import Ledger
-from archiver.ledger.values import Outcome, Run
 from archiver.ledger.values_reporting import Noteworthy, Reasons
 from archiver.proof.evidence.audit import Record, What
 from archiver.proof.verification.verify import Level
@@ -37,10 +35,9 @@ from archiver.reports.page.values import (
     Parties,
     Period,
     RetentionSummary,
-    RunFacts,
-    RunKind,
     Verification,
 )
+from archiver.reports.page.written import PageFigures
 from archiver.reports.status import status_report
 from archiver.settings import Settings
 from archiver.stores.base import Store
@@ -49,8 +46,6 @@ from archiver.window import Window
 _MONTHS_BEFORE = 12
 _MOST_NAMED = 100
 _MOST_FINDINGS = 200
-_MOST_RUNS = 30
-_MOST_RUNS_LOOKED_AT = 2000
 _MOST_VERIFICATIONS = 10
 _LEVELS = {level.value: level for level in Level}
 _DAY = timedelta(days=1)
@@ -68,20 +63,6 @@ class PageRequest:
     with_parties: bool = False
     retention: RetentionSummary | None = None
     holds: Sequence[HoldSummary] = ()
-
-
-class PageFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the page says, in short: `verdict` is `fine`, `look` or `act`, `problems` how many points there are to do."""
-
-    verdict: str
-    sentence: str
-    problems: int
-    since: str
-    until: str
-    accounts: int
-    recordings: dict[str, int]
-    bytes_archived: int
-    findings: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,7 +149,7 @@ async def _with_ledger(facts: PageFacts, ledger: Ledger, settings: Settings, req
             )
         )
     reasons: Reasons = await ledger.reasons()
-    runs = await _runs(ledger)
+    runs = await last_runs(ledger)
     return replace(
         facts,
         ledger_is_there=True,
@@ -227,71 +208,6 @@ def _parties_of_object(store: Store, key: str) -> Parties | None:
         return parties_in_sidecar(b"".join(store.open(sidecar_key(key))))
     except StoreError:
         return None
-
-
-@dataclass(frozen=True, slots=True)
-class _Runs:
-    """The last runs, and what all of them together say of how long things have gone well."""
-
-    last: Sequence[RunFacts]
-    good_since: datetime | None
-    last_good_at: datetime | None
-
-
-class _RunCounts(msgspec.Struct):
-    """What the page takes of a run's report; each kind of run has some of it."""
-
-    listed: int | None = None
-    windows_complete: int | None = None
-    cdrs: int | None = None
-    archived: int | None = None
-    fetched_archived: int | None = None
-    pending: int | None = None
-    quarantined: int | None = None
-    bytes_archived: int | None = None
-    error: str | None = None
-
-
-async def _runs(ledger: Ledger) -> _Runs:
-    last = await ledger.last_run()
-    shown = [_run_facts(last)] if last is not None and last.outcome is None else []
-    good_since, last_good_at, unbroken, looked_at = None, None, True, 0
-    async with aclosing(ledger.ended_runs(frozenset(Outcome))) as found:
-        async for run in found:
-            looked_at += 1
-            facts = _run_facts(run)
-            if len(shown) < _MOST_RUNS:
-                shown.append(facts)
-            if facts.kind is RunKind.RUN and run.outcome is Outcome.COMPLETE:
-                last_good_at = last_good_at or run.ended_at
-                good_since = run.ended_at if unbroken else good_since
-            elif facts.kind is RunKind.RUN:
-                unbroken = False
-            enough = len(shown) == _MOST_RUNS and last_good_at is not None and not unbroken
-            if enough or looked_at == _MOST_RUNS_LOOKED_AT:
-                break
-    return _Runs(shown, good_since, last_good_at)
-
-
-def _run_facts(run: Run) -> RunFacts:
-    try:
-        counts = msgspec.json.decode(run.report or b"{}", type=_RunCounts)
-    except (msgspec.DecodeError, UnicodeDecodeError):
-        counts = _RunCounts()
-    is_run = (counts.listed is not None and counts.windows_complete is not None) or not run.report
-    left = [number for number in (counts.pending, counts.quarantined) if number is not None]
-    return RunFacts(
-        run_id=run.run_id,
-        kind=RunKind.RUN if is_run else RunKind.RECONCILE if counts.cdrs is not None else RunKind.OTHER,
-        started_at=run.started_at,
-        ended_at=run.ended_at,
-        outcome=run.outcome.value if run.outcome is not None else "",
-        listed=counts.listed,
-        archived=counts.archived if counts.archived is not None else counts.fetched_archived,
-        left=sum(left) if left else None,
-        bytes_archived=counts.bytes_archived,
-        error=counts.error or "",
-    )
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from archiver.cli.words.layout import one_line, size
 
 if TYPE_CHECKING:
     # For their shape only: a command loads what it needs and nothing else.
-    from archiver.cli.report import PageWritten
+    from archiver.reports.page.written import PageWritten
 
 
 def report_words(written: "PageWritten") -> str:

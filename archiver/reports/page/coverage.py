@@ -30,7 +30,7 @@ class Strip:
 
 @dataclass(frozen=True, slots=True)
 class SpanRow:
-    """A month or a year of an account in numbers; `dates` says of which days."""
+    """A month or a year of an account in numbers."""
 
     label: str
     complete: int
@@ -186,18 +186,20 @@ def _rows(
             row = sums[span_of(day)]
             row.recordings[status] += recordings
             row.archived_bytes += size_bytes if status is Status.ARCHIVED else 0
-    return [_row(span, row) for span, row in sorted(sums.items(), key=lambda item: _order(item[0]), reverse=True)]
+    return [_row(_label(span, drawn, months=months), sums[span]) for span in sorted(sums, reverse=True)]
 
 
-def _order(span: tuple[int, int]) -> tuple[int, int]:
+def _label(span: tuple[int, int], drawn: Period, *, months: bool) -> str:
     year, month = span
-    return (year, month)
+    if month:
+        return f"{date(year, month, 1):%b} {year}"
+    cut = months and year == drawn.since.year
+    return f"{year} before {on(drawn.since)}" if cut else str(year)
 
 
-def _row(span: tuple[int, int], row: _Sum) -> SpanRow:
-    year, month = span
+def _row(label: str, row: _Sum) -> SpanRow:
     return SpanRow(
-        label=f"{date(year, month, 1):%b} {year}" if month else str(year),
+        label=label,
         complete=row.days[DayState.COMPLETE],
         incomplete=row.days[DayState.INCOMPLETE],
         not_yet=row.days[DayState.NOT_YET],

@@ -65,7 +65,7 @@ def verdict_of(facts: PageFacts) -> Verdict:
 
 
 def _coded(text: str) -> Markup:
-    """A text whose words between backticks are set as code."""
+    """One of our own sentences, whose words between backticks are set as code."""
     parts = [wording.harmless(part) for part in text.split("`")]
     return Markup("").join(
         Markup("<code>{}</code>").format(part) if ordinal % 2 else escape(part) for ordinal, part in enumerate(parts)

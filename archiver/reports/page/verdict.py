@@ -36,9 +36,18 @@ _MEANINGS = {
 }
 """What a kind of finding says, of one and of several."""
 _ALARMS = {
-    AlarmReason.RUN: "no run has come to its end for too long",
-    AlarmReason.COVERAGE: "recent calls are not all listed",
-    AlarmReason.PENDING: "recordings have waited for too long",
+    AlarmReason.RUN: (
+        "no run has come to its end for too long",
+        "See whether the timer starts `archiver run`, and what its log says.",
+    ),
+    AlarmReason.COVERAGE: (
+        "recent calls are not all listed",
+        "`archiver run` lists what is missing, and says why where it can't.",
+    ),
+    AlarmReason.PENDING: (
+        "recordings have waited for too long",
+        "See their reasons below; `archiver explain` shows each try of one of them.",
+    ),
 }
 
 
@@ -166,9 +175,11 @@ def _from_verifications(facts: PageFacts) -> Iterator[Point]:
 def _from_runs(facts: PageFacts) -> Iterator[Point]:
     for alarm in facts.alarms:
         whose = f" (account {alarm.account_id})" if alarm.account_id is not None else ""
+        what, remedy = _ALARMS[alarm.reason]
         mood = Mood.LOOK if alarm.reason is AlarmReason.PENDING else Mood.ACT
-        meaning, _, remedy = alarm.detail.partition(". ")
-        yield Point(mood, f"{_ALARMS[alarm.reason]}{whose}", f"{meaning[:1].upper()}{meaning[1:]}.", remedy)
+        # What to do stands in the alarm as well, in words for a terminal.
+        meaning = alarm.detail.partition(". ")[0].rstrip(".")
+        yield Point(mood, f"{what}{whose}", f"{meaning[:1].upper()}{meaning[1:]}.", remedy)
     last = facts.runs[0] if facts.runs else None
     if last is not None and last.outcome == "failed":
         yield Point(
