@@ -154,6 +154,13 @@ def test_the_worst_comes_first_and_the_rest_is_counted() -> None:
     assert found.sentence == "Somebody has to act: 1 archived recording is gone. There are 2 more points below."
 
 
+def test_the_same_trouble_of_many_accounts_is_one_point() -> None:
+    facts = page_facts.facts()
+    alarms = [Alarm(account_id=f"a{n}", reason=AlarmReason.COVERAGE, since=None, detail="late. x") for n in range(50)]
+    (point,) = judged(replace(facts, alarms=alarms)).points
+    assert (point.what, point.meaning) == ("recent calls are not all listed (50 accounts)", "Account a0: Late.")
+
+
 @pytest.mark.parametrize("kind", list(Kind))
 def test_every_kind_of_finding_has_its_words(kind: Kind) -> None:
     assert meaning_of(kind)
@@ -442,6 +449,8 @@ def test_an_archive_that_nobody_ran_yet_has_a_page() -> None:
     text = Seen(page_of(facts)).text
     assert "Nothing has been archived yet" in text
     assert "No verification has looked yet" in text
+    assert "No recording is dated in these days." in text
+    assert "left nothing undone" not in text
 
 
 def test_parties_are_named_only_when_asked_for() -> None:

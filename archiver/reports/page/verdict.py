@@ -114,11 +114,13 @@ def _sentence(facts: PageFacts, mood: Mood, points: Sequence[Point]) -> str:
 
 
 def _since(facts: PageFacts) -> str:
+    if not facts.ledger_is_there:
+        return ""
     if facts.good_since is not None:
         return f"Every run since {at(facts.good_since, facts.zone)} has left nothing undone."
     if facts.last_good_at is not None:
         return f"The last run that left nothing undone ended on {at(facts.last_good_at, facts.zone)}."
-    return "No run has left nothing undone yet." if facts.ledger_is_there else ""
+    return "No run has left nothing undone yet."
 
 
 def _covered(facts: PageFacts) -> str:
@@ -173,13 +175,17 @@ def _from_verifications(facts: PageFacts) -> Iterator[Point]:
 
 
 def _from_runs(facts: PageFacts) -> Iterator[Point]:
-    for alarm in facts.alarms:
-        whose = f" (account {alarm.account_id})" if alarm.account_id is not None else ""
-        what, remedy = _ALARMS[alarm.reason]
-        mood = Mood.LOOK if alarm.reason is AlarmReason.PENDING else Mood.ACT
+    for reason, (what, remedy) in _ALARMS.items():
+        alarms = [alarm for alarm in facts.alarms if alarm.reason is reason]
+        if not alarms:
+            continue
+        of = alarms[0].account_id
+        whose = "" if of is None else f" (account {of})" if len(alarms) == 1 else f" ({len(alarms):,} accounts)"
+        mood = Mood.LOOK if reason is AlarmReason.PENDING else Mood.ACT
         # What to do stands in the alarm as well, in words for a terminal.
-        meaning = alarm.detail.partition(". ")[0].rstrip(".")
-        yield Point(mood, f"{what}{whose}", f"{meaning[:1].upper()}{meaning[1:]}.", remedy)
+        meaning = alarms[0].detail.partition(". ")[0].rstrip(".")
+        first = "" if len(alarms) == 1 else f"Account {of}: "
+        yield Point(mood, f"{what}{whose}", f"{first}{meaning[:1].upper()}{meaning[1:]}.", remedy)
     last = facts.runs[0] if facts.runs else None
     if last is not None and last.outcome == "failed":
         yield Point(
