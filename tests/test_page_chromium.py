@@ -9,11 +9,13 @@ from typing import Any
 
 import page_facts
 import pytest
+from archive_rig import ACCOUNTS, BEGIN_UNIX_S, SINCE, rig
 from chromium import Browser, browser
 from page_hostile import PAYLOADS, hostile
 
 from archiver.reports.page.rendering import page_of
 from archiver.reports.page.values import PageFacts
+from archiver.simulator.hostile import hostile_recordings
 
 KEPT = Path(__file__).parent.parent / "build" / "page"
 """Where the pictures stay, for people to look at."""
@@ -130,3 +132,18 @@ async def test_a_script_that_came_in_all_the_same_would_not_run(shown: Browser, 
     await shown.open(file)
     assert await shown.evaluate("typeof window.owned") == "undefined"
     assert json.dumps(shown.messages).count("Content Security Policy") >= 2
+
+
+async def test_an_archive_of_hostile_recordings_has_a_harmless_page(shown: Browser, tmp_path: Path) -> None:
+    rows = list(hostile_recordings(ACCOUNTS[0], BEGIN_UNIX_S))
+    with rig(tmp_path / "rig", rows) as the_rig:
+        the_rig.configure(pbx={"max_retries": 0})
+        assert the_rig.run().code == 3
+        said = the_rig.command("report", "--html", "page.html", "--with-parties", "--since", SINCE)
+        assert said.code == 0, said
+        file = the_rig.folder / "page.html"
+    await shown.open(file)
+    assert await shown.evaluate("document.querySelectorAll('main section').length") == 9
+    assert await shown.evaluate("document.scripts.length + document.images.length + frames.length") == 0
+    assert "quarantined" in await shown.evaluate("document.querySelector('#left').innerText")
+    assert (shown.messages, shown.dialogs, shown.requests) == ([], [], [file.as_uri()])
