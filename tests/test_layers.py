@@ -13,7 +13,7 @@ HOUSE = Path(__file__).parent.parent / "archiver"
 WORDS = {"check", "errors", "recording", "keys", "window", "sidecar", "whole_files"}
 PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "pbx.probe"}
 PROMISES |= {"ledger.base", "ledger.values", "ledger.base_repair", "ledger.values_reconciling", "ledger.values_sealing"}
-PROMISES |= {"ledger.values_rebuilding", "ledger.values_exporting"}
+PROMISES |= {"ledger.values_rebuilding", "ledger.values_exporting", "ledger.values_reporting"}
 WORK = {"pipeline", "proof", "reports"}
 BELOW_ASSEMBLY = WORDS | WORK | {"pbx", "stores", "ledger"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -62,6 +62,8 @@ DRIVERS: dict[str, set[str]] = {
     "boto3": {"stores.s3"},
     "botocore": {"stores.s3"},
     "click": {"cli"},
+    "jinja2": {"reports.page"},
+    "markupsafe": {"reports.page"},
     "msgspec": {"pbx.payloads", "proof", "reports", "evidence", "commands", "cli"},
     "mutagen": {"pipeline.audio"},
     "prometheus_client": {"reports.metrics", "commands.metrics_port"},
@@ -83,6 +85,7 @@ BARE = {
     "ledger.values_sealing",
     "ledger.values_rebuilding",
     "ledger.values_exporting",
+    "ledger.values_reporting",
     "stores.base",
     "pbx.base",
     "pbx.probe",

@@ -17,6 +17,7 @@ from archiver.cli.context import Context
 from archiver.cli.export import export
 from archiver.cli.proof import explain, rebuild, reconcile, verify
 from archiver.cli.rehearsal import demo, simulator
+from archiver.cli.report import report
 from archiver.errors import ArchiverError, ExitCode
 from archiver.logs import configure, to_stream
 
@@ -41,7 +42,9 @@ def cli(context: click.Context, settings_file: Path | None, verbose: bool, quiet
     context.obj = Context(settings_file, quiet, redaction)
 
 
-for command in (run, status, plan, doctor, verify, reconcile, explain, rebuild, audit, export, simulator, demo):
+for command in (
+    run, status, plan, doctor, verify, reconcile, explain, rebuild, audit, export, report, simulator, demo,
+):  # fmt: skip
     cli.add_command(command)
 
 

@@ -12,27 +12,23 @@ from typing import TypeVar
 
 from archiver import __version__
 from archiver.assembly import known_ledger, utc_now
+from archiver.commands.fixity_records import read_fixity_records
 from archiver.commands.metrics_port import MetricsPort
 from archiver.engine.base import Watcher
 from archiver.errors import ArchiverError
 from archiver.pbx.base import Traffic
 from archiver.pipeline.tally import Tally
-from archiver.proof.evidence.audit import What, record_of
 from archiver.reports.fixity import Fixity, FixityHistory
 from archiver.reports.metrics import Figures, LastTraffic, archive_families, last_traffic, text_of
 from archiver.reports.metrics_live import Live, live_families
 from archiver.reports.metrics_shapes import Family
 from archiver.reports.status import status_report
 from archiver.settings import Settings
-from archiver.stores.archive_folder import ArchiveFolder
-from archiver.stores.disk import spoken
-from archiver.stores.trail_file import TrailFile
 from archiver.whole_files import write_whole
 
 T = TypeVar("T")
 _FOR_EVERYBODY = 0o644
 """node_exporter runs as a user of its own; there is nothing in it but figures and account ids."""
-_OF_FIXITY = tuple(f'"what":"{what.value}"'.encode() for what in (What.VERIFIED, What.FINDING, What.REPAIRED))
 
 
 class LiveWatcher:
@@ -142,18 +138,7 @@ def _read_fixity(root: Path) -> Fixity | None:
     """What the audit trail says; None when it can't be read."""
     history = FixityHistory()
     try:
-        with spoken(str(root)):
-            if not (root / ".archiver").exists():
-                return history.fixity()
-        folder = ArchiveFolder(root, durable=False, make=False)
-        try:
-            with TrailFile(folder).reading() as opened:
-                for line in opened.lines() if opened is not None else ():
-                    # Most records are of runs and manifests: not worth decoding.
-                    if any(word in line for word in _OF_FIXITY) and (record := record_of(line)) is not None:
-                        history.see(record)
-        finally:
-            folder.close()
+        read_fixity_records(root, history.see)
     except ArchiverError:
         return None
     return history.fixity()

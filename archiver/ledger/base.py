@@ -6,7 +6,7 @@ never a fact.
 """
 
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, tzinfo
 from typing import Protocol
 
 from archiver.ledger.values import (
@@ -26,6 +26,7 @@ from archiver.ledger.values import (
 from archiver.ledger.values_exporting import KnownRecording, Sought
 from archiver.ledger.values_rebuilding import Entering, StoredRecording
 from archiver.ledger.values_reconciling import CdrFile, Standing
+from archiver.ledger.values_reporting import DayVolume, Noteworthy, Reasons
 from archiver.ledger.values_sealing import Sealed, TrailMark, TrailMarkName, Unsealed
 from archiver.recording import Recording, Status
 from archiver.window import Window
@@ -98,6 +99,18 @@ class Ledger(Protocol):
 
     async def summaries(self, account_ids: Sequence[str] = ()) -> Sequence[AccountSummary]:
         """What `status` shows, for all accounts or the named ones; under a second at ten million entries."""
+        ...
+
+    async def volumes(self, zone: tzinfo, *, now: datetime) -> Sequence[DayVolume]:
+        """Recordings and bytes by account, day in the zone, and status, counted anew: seconds at a million entries."""
+        ...
+
+    async def reasons(self) -> Reasons:
+        """Why recordings are not archived, by account, status and reason, and the flags of those that are; likewise."""
+        ...
+
+    async def noteworthy(self, limit: int) -> Sequence[Noteworthy]:
+        """Recordings to look at, the latest calls first: up to `limit` of each status but archived, and of flagged ones."""
         ...
 
     async def last_run(self) -> Run | None:

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
-from datetime import date, datetime
+from datetime import date, datetime, tzinfo
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from archiver.ledger import (
     rebuilding,
     reconciling,
     repairing,
+    reporting,
     runs,
     schema,
     sealing,
@@ -50,6 +51,7 @@ from archiver.ledger.values import (
 from archiver.ledger.values_exporting import KnownRecording, Sought
 from archiver.ledger.values_rebuilding import Entering, StoredRecording
 from archiver.ledger.values_reconciling import CdrFile, Standing
+from archiver.ledger.values_reporting import DayVolume, Noteworthy, Reasons
 from archiver.ledger.values_sealing import Sealed, TrailMark, TrailMarkName, Unsealed
 from archiver.ledger.writer import Writer
 from archiver.recording import Fixity, Recording, Status
@@ -180,6 +182,18 @@ class SqlLedger:
     async def summaries(self, account_ids: Sequence[str] = ()) -> Sequence[AccountSummary]:
         """See the promise; in the order of the accounts' ids, accounts that the ledger doesn't know left out."""
         return await self._writer.read(partial(reading.read_summaries, account_ids=account_ids))
+
+    async def volumes(self, zone: tzinfo, *, now: datetime) -> Sequence[DayVolume]:
+        """See the promise."""
+        return await self._writer.read(partial(reporting.read_volumes, zone=zone, now=now))
+
+    async def reasons(self) -> Reasons:
+        """See the promise."""
+        return await self._writer.read(reporting.read_reasons)
+
+    async def noteworthy(self, limit: int) -> Sequence[Noteworthy]:
+        """See the promise; what is expired is left out."""
+        return await self._writer.read(partial(reporting.read_noteworthy, limit=limit))
 
     async def last_run(self) -> Run | None:
         """See the promise."""

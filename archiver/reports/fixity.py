@@ -1,12 +1,12 @@
 """What verifications have found and no repair has mended since, read from the audit trail, which outlives every command."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
 
-from archiver.proof.evidence.audit import Record, What
+from archiver.proof.evidence.audit import Details, Record, What
 from archiver.proof.verification.findings import Kind
 from archiver.proof.verification.verify import SHARES, Level, Scope
 
@@ -64,6 +64,13 @@ class FixityHistory:
         counts = {level: Counter(kind for kind, _ in found) for level, found in self._open.items()}
         return Fixity(dict(self._verified_at), counts)
 
+    def open_findings(self) -> Sequence[tuple[Level, Kind, str]]:
+        """What stands open, by the deepest level that found it, each kind and key once, in their order."""
+        deepest: dict[tuple[Kind, str], Level] = {}
+        for level in _DEPTHS:
+            deepest.update(dict.fromkeys(self._open.get(level, ()), level))
+        return [(level, *found) for found, level in sorted(deepest.items())]
+
     def _verified(self, record: Record) -> None:
         details = record.details
         self._level = level = _LEVELS.get(details.level or "")
@@ -73,12 +80,19 @@ class FixityHistory:
         if not details.complete:
             return
         share_from, share = details.share_from or 0, SHARES if details.share is None else details.share
-        extent = Extent.PERIOD if details.since else Extent.SAMPLE if share < SHARES else Extent.ALL
+        extent = extent_of(details)
         self._verified_at[level, extent] = datetime.fromisoformat(record.at).astimezone(UTC)
         scope = Scope(level, share_from=share_from, share=share)
         for depth in _DEPTHS[: _DEPTHS.index(level) + 1]:
             if depth in self._open:
                 self._open[depth] = {each for each in self._open[depth] if not _looked_at(each, extent, scope)}
+
+
+def extent_of(details: Details) -> Extent:
+    """How much a verification took, from the details of its record."""
+    if details.since:
+        return Extent.PERIOD
+    return Extent.ALL if details.share is None or details.share >= SHARES else Extent.SAMPLE
 
 
 def _looked_at(found: tuple[Kind, str], extent: Extent, scope: Scope) -> bool:

@@ -1,0 +1,14 @@
+"""The page that was written, for people."""
+
+from typing import TYPE_CHECKING
+
+from archiver.cli.words.layout import one_line, size
+
+if TYPE_CHECKING:
+    # For their shape only: a command loads what it needs and nothing else.
+    from archiver.reports.page.written import PageWritten
+
+
+def report_words(written: "PageWritten") -> str:
+    """Where it is, and its one sentence."""
+    return f"{one_line(written.path)}: {size(written.bytes)}\n{one_line(written.figures.sentence)}"

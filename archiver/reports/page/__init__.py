@@ -1,0 +1,1 @@
+"""The page that people read: facts about an archive become one self-contained HTML file, without scripts or network."""
