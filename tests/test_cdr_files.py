@@ -138,6 +138,8 @@ def test_a_part_that_a_killed_run_could_not_note_is_taken_over(store: LocalStore
         gzip.compress(cdr(1).metadata + b"\n")[:-9],
         gzip.compress(b""),
     ],
+    # The bytes have the time in them, and each process of the tests must give a test the same name.
+    ids=["no gzip", "another id", "another order", "cut", "empty"],
 )
 def test_what_no_run_of_ours_wrote_is_left_alone_and_never_noted(store: LocalStore, strange: bytes) -> None:
     put(store, cdr_key(ACCOUNT, DAY, 1), strange)
