@@ -23,6 +23,7 @@
     │   ├── ObjectDiffers        5  permanent  the key is taken by other bytes
     │   ├── InvalidKey           5  permanent
     │   ├── StoreRefused         5  permanent  the store will not take, or not give, this one object
+    │   ├── ObjectLocked         5  permanent  the store's own lock keeps the object from being removed
     │   ├── StoreMismatch        5  retryable  what arrived in the store is not what was sent
     │   ├── StoreUnavailable     5  retryable
     │   │   └── StoreBusy        5  retryable  the store asks for fewer requests
@@ -38,6 +39,7 @@ A retryable failure is tried again within the run; a permanent one ends work on 
 the run.
 """
 
+from datetime import datetime
 from enum import Enum, IntEnum
 from typing import ClassVar
 
@@ -242,6 +244,17 @@ class StoreRefused(StoreError):
 
     code = "store_refused"
     severity = Severity.PERMANENT
+
+
+class ObjectLocked(StoreError):
+    """The store's own lock keeps an object from being removed until `until_at`; None when that is not known."""
+
+    code = "object_locked"
+    severity = Severity.PERMANENT
+
+    def __init__(self, message: str, *, until_at: datetime | None = None) -> None:
+        super().__init__(message)
+        self.until_at = until_at
 
 
 class StoreMismatch(StoreError):

@@ -25,6 +25,9 @@ MANIFESTS_PREFIX = ".archiver/manifests/"
 EVIDENCE_PREFIXES = (AUDIT_PREFIX, MANIFESTS_PREFIX)
 """Where evidence lies; nothing else under `.archiver` is ever an object."""
 
+TOMBSTONE_ENDING = ".tombstone.json"
+"""What the key of a tombstone ends in; no id holds a dot, so that nothing else does."""
+
 _TEMPLATE_DATE = re.compile(r"\{start:([^{}]*)\}")
 _TEMPLATE_DIRECTIVES = re.compile(r"(%[YmdHjVG]|[A-Za-z0-9_=/-])+\Z")
 _TEMPLATE_ENDING = "/{recording_id}.{extension}"
@@ -71,6 +74,12 @@ def check_object_key(key: str) -> str:
 def sidecar_key(media_key: str) -> str:
     """The key of the sidecar that stands beside a media object: the same name, ending in `.json`."""
     return media_key.rpartition(".")[0] + ".json"
+
+
+def tombstone_key(media_key: str) -> str:
+    """The key of the tombstone that stands for all versions of a recording: the name up to its first dot, and an ending."""
+    at = media_key.find(".", media_key.rfind("/") + 1)
+    return (media_key if at < 0 else media_key[:at]) + TOMBSTONE_ENDING
 
 
 class KeyTemplate:

@@ -13,7 +13,7 @@ HOUSE = Path(__file__).parent.parent / "archiver"
 WORDS = {"check", "errors", "recording", "keys", "window", "sidecar"}
 PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base"}
 PROMISES |= {"ledger.base", "ledger.values", "ledger.base_repair", "ledger.values_reconciling", "ledger.values_sealing"}
-PROMISES |= {"ledger.values_rebuilding"}
+PROMISES |= {"ledger.values_rebuilding", "ledger.base_retention", "ledger.values_retention"}
 WORK = {"pipeline", "proof", "reports"}
 BELOW_ASSEMBLY = WORDS | WORK | {"pbx", "stores", "ledger"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -80,6 +80,7 @@ BARE = {
     "ledger.values_reconciling",
     "ledger.values_sealing",
     "ledger.values_rebuilding",
+    "ledger.values_retention",
     "stores.base",
     "pbx.base",
 }

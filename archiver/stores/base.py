@@ -77,6 +77,21 @@ class ObjectHead(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class ObjectLock:
+    """What keeps an object from being removed: until when (aware UTC, None without retention), and a legal hold.
+
+    `mode` is `GOVERNANCE` or `COMPLIANCE`, empty without retention.
+    """
+
+    until_at: datetime | None = None
+    mode: str = ""
+    legal_hold: bool = False
+
+
+NO_LOCK = ObjectLock()
+
+
+@dataclass(frozen=True, slots=True)
 class Room:
     """Free space of a destination in bytes and inodes; None where the store has no such limit."""
 
@@ -153,7 +168,25 @@ class Store(Protocol):
 
         Raises:
             InvalidKey: for evidence, too.
+            ObjectLocked: the store's own lock does not allow it yet; what it did allow is removed.
             StoreUnavailable, StoreDenied.
+        """
+        ...
+
+    def locked_until(self, key: str) -> ObjectLock:
+        """The lock of an object; an empty one where there is none, no object, or a store that knows no locks.
+
+        Raises:
+            StoreUnavailable, StoreDenied: the store can't tell.
+        """
+        ...
+
+    def extend_lock(self, key: str, until_at: datetime) -> None:
+        """Keep an object locked until then; a lock that lasts longer stays as it is, none is ever shortened.
+
+        Raises:
+            StoreDenied: the store knows no locks, or refuses.
+            ObjectNotFound, StoreUnavailable.
         """
         ...
 

@@ -4,13 +4,14 @@ import hashlib
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 from archiver.errors import ArchiverError, ObjectNotFound, StoreDenied
 from archiver.keys import check_key, check_object_key
 from archiver.recording import Fixity
 from archiver.stores.archive_folder import ArchiveFolder
-from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
+from archiver.stores.base import NO_LOCK, NewObject, ObjectHead, ObjectLock, Room, StoredObject
 from archiver.stores.disk import READ_FLAGS, Disk, close_quietly, kind_of, read_all, spoken, spoken_but_absent
 from archiver.stores.publishing import Placement
 from archiver.stores.walk import Batch, Stranger, walk
@@ -120,6 +121,15 @@ class LocalStore:
                     folder.settle()
         except FileNotFoundError:
             return
+
+    def locked_until(self, key: str) -> ObjectLock:
+        """See `Store.locked_until`; files have no locks."""
+        check_key(key)
+        return NO_LOCK
+
+    def extend_lock(self, key: str, until_at: datetime) -> None:
+        """See `Store.extend_lock`; refused, as files have no locks."""
+        raise StoreDenied(f"{key} can't be locked until {until_at:%Y-%m-%d}: a local store has no locks")
 
     def room(self) -> Room:
         """See `Store.room`."""

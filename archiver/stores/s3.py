@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from archiver.errors import ArchiverError, ObjectNotFound, StoreDenied
 from archiver.keys import check_key, check_object_key
 from archiver.recording import Fixity
-from archiver.stores.base import NewObject, ObjectHead, Room, StoredObject
+from archiver.stores.base import NO_LOCK, NewObject, ObjectHead, ObjectLock, Room, StoredObject
 from archiver.stores.s3_access import Attributes
 from archiver.stores.s3_connection import Refused, S3Connection
 from archiver.stores.s3_errors import ABSENT
@@ -141,6 +141,15 @@ class S3Store:
     def delete(self, key: str) -> None:
         """See `Store.delete`."""
         self.connection.call("delete_object", check_key(key))
+
+    def locked_until(self, key: str) -> ObjectLock:
+        """See `Store.locked_until`."""
+        check_key(key)
+        return NO_LOCK
+
+    def extend_lock(self, key: str, until_at: datetime) -> None:
+        """See `Store.extend_lock`."""
+        raise StoreDenied(f"{key} can't be locked until {until_at:%Y-%m-%d}")
 
     def room(self) -> Room:
         """See `Store.room`; a bucket has no limit that could be asked for."""
