@@ -81,14 +81,14 @@ class Policy:
         return decision
 
     def _by_rule(self, subject: Subject, now: datetime) -> Decision:
+        dated_at = subject.dated_at
+        if dated_at is None:
+            return Decision(Verdict.KEEP, Reason.UNDATED)
         said = [(rule, _matches(rule, subject)) for rule in self.rules]
         possible = [rule for rule, matches in said if matches is not False]
         if not possible:
             return Decision(Verdict.KEEP, Reason.NO_RULE)
-        if subject.dated_at is None:
-            return Decision(Verdict.KEEP, Reason.UNDATED)
         # Of rules that end alike the first one wins: max takes the first of equals.
-        dated_at = subject.dated_at
         rule = max(possible, key=lambda one: self._until(one, dated_at))
         until_at = self._until(rule, dated_at)
         shown = None if until_at == FOR_EVER else until_at
