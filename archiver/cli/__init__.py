@@ -16,6 +16,7 @@ from archiver.cli.audit import audit
 from archiver.cli.context import Context
 from archiver.cli.proof import explain, rebuild, reconcile, verify
 from archiver.cli.rehearsal import demo, simulator
+from archiver.cli.retention import hold, retention
 from archiver.errors import ArchiverError, ExitCode
 from archiver.logs import configure, to_stream
 
@@ -40,7 +41,21 @@ def cli(context: click.Context, settings_file: Path | None, verbose: bool, quiet
     context.obj = Context(settings_file, quiet, redaction)
 
 
-for command in (run, status, plan, doctor, verify, reconcile, explain, rebuild, audit, simulator, demo):
+for command in (
+    run,
+    status,
+    plan,
+    doctor,
+    verify,
+    reconcile,
+    explain,
+    rebuild,
+    retention,
+    hold,
+    audit,
+    simulator,
+    demo,
+):
     cli.add_command(command)
 
 

@@ -40,15 +40,15 @@ class RetentionLedger(Ledger, Protocol):
         ...
 
     async def retention_row(self, account_id: str, recording_id: str) -> RetentionRow | None:
-        """One recording likewise; None when it is not known, pending, or expired already."""
+        """One recording likewise, a pending one, too; None when it is not known, or expired already."""
         ...
 
     async def expire(self, run: Run, expiries: Sequence[Expiry], *, holds_through: int) -> Sequence[Expiring]:
         """Make entries EXPIRED, each with its tombstone, in one transaction; what became of each, in their order.
 
         `holds_through` is the greatest number of a hold that was looked at: while an active one with a greater number
-        is there, nothing expires. The metadata that were kept for them go; of what is erased everything goes that is
-        about the call.
+        is there, nothing expires. What is pending can be erased and does not expire. The metadata that were kept for
+        them go; of what is erased everything goes that is about the call.
         """
         ...
 

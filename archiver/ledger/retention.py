@@ -58,7 +58,7 @@ def rows_of(account_ids: Sequence[str]) -> Select[Any]:
     return chosen.order_by(entries.c.key, entries.c.entry_id)
 
 
-def completed(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[RetentionRow]:
+def completed(connection: Connection, rows: Sequence[Any]) -> Sequence[RetentionRow]:
     """Rows with their former versions, and the metadata where the ledger has them."""
     former: defaultdict[int, list[KeptObject]] = defaultdict(list)
     columns = former_versions.c
@@ -75,7 +75,12 @@ def completed(connection: Connection, rows: Sequence[Row[Any]]) -> Sequence[Rete
 
 def read_row(connection: Connection, account_id: str, recording_id: str) -> RetentionRow | None:
     """See the ledger's promise."""
-    chosen = rows_of([account_id]).where(entries.c.recording_id == plain(recording_id))
+    chosen = select(*_COLUMNS).where(
+        _OF_ACCOUNT,
+        accounts.c.account_id == plain(account_id),
+        entries.c.recording_id == plain(recording_id),
+        entries.c.status != Status.EXPIRED.value,
+    )
     rows = connection.execute(chosen).all()
     return completed(connection, rows)[0] if rows else None
 
@@ -215,13 +220,14 @@ def _expire(connection: Connection, run_no: int, expiry: Expiry, tally: TallyCha
         ).where(of_entry)
     ).one_or_none()
     former = select(func.count()).select_from(former_versions).where(former_versions.c.entry_id == expiry.entry_id)
-    if before is None or before.status not in _SUBJECT_STATUSES:
+    erased = expiry.kind is TombstoneKind.ERASED
+    statuses = (*_SUBJECT_STATUSES, Status.PENDING.value) if erased else _SUBJECT_STATUSES
+    if before is None or before.status not in statuses:
         return Expiring.CHANGED
     if int(connection.execute(former).scalar() or 0) + bool(before.key) != expiry.versions:
         return Expiring.CHANGED
     tally.remove(before.account_no, before.status, weight(before.size_bytes, before.length_bytes))
     changes: dict[str, Any] = {"next_attempt_at": None, "reason": "", "quarantined_sha256": None}
-    erased = expiry.kind is TombstoneKind.ERASED
     if erased:
         changes |= _ABOUT_THE_CALL
         connection.execute(delete(former_versions).where(former_versions.c.entry_id == expiry.entry_id))

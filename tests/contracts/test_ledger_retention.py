@@ -92,6 +92,11 @@ async def test_rows_come_in_the_order_of_the_keys_and_pending_ones_do_not(ledger
     assert (rows[2].called_at, rows[2].archived_at, rows[2].size_bytes) == (NOON, NOON, 1000)
     assert await rows_of(ledger, "another") == []
     assert await ledger.retention_row(ACCOUNT, "a") == rows[2]
+    assert await ledger.retention_row(ACCOUNT, "unheard of") is None
+    pending = await ledger.retention_row(ACCOUNT, "pending")
+    assert pending is not None
+    assert await ledger.expire(run, [expiry(pending)], holds_through=0) == [Expiring.CHANGED]
+    assert await ledger.expire(run, [expiry(pending, TombstoneKind.ERASED)], holds_through=0) == [Expiring.EXPIRED]
     assert await ledger.retention_row(ACCOUNT, "pending") is None
 
 

@@ -70,8 +70,9 @@ def expiry_of(row: RetentionRow, key: str, ending: Ending) -> Expiry:
         keys=tuple(each.key for each in row.objects),
         expired_at=_whole(ending.at),
         run_id=ending.run_id,
-        rule=ending.rule,
-        kept_until=None if ending.until_at is None else _whole(ending.until_at),
+        rule=ending.rule if about else "",
+        # From which the call's own date could be told.
+        kept_until=_whole(ending.until_at) if about and ending.until_at is not None else None,
         reference=ending.reference,
         dated_on=f"{dated_at.astimezone(ending.timezone):%Y-%m-%d}" if about and dated_at is not None else "",
         size_bytes=row.size_bytes if about else 0,
