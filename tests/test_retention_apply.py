@@ -76,6 +76,11 @@ def trail(it: Rig, what: str) -> list[dict[str, Any]]:
     return [found for found in map(json.loads, lines) if found["what"] == what]
 
 
+def caller(it: Rig, row: SimulatedRecording) -> str:
+    said = json.loads((it.root / key(row)).with_suffix(".json").read_bytes())
+    return str(said["recording"]["caller_id_number"])
+
+
 def whole(it: Rig) -> None:
     """Nothing that a verification of everything would complain of, by this program or by sha256sum."""
     said = invoked(it, "verify", "--json")
@@ -187,15 +192,16 @@ def test_former_versions_sidecars_metadata_and_quarantined_bytes_go_too(tmp_path
 @pytest.mark.parametrize("by", ["account", "period", "id", "party", "everything"])
 def test_what_a_hold_covers_stays_until_somebody_else_releases_it(tmp_path: Path, by: str) -> None:
     rows = recordings(3)
-    conditions = {
-        "account": ["--account", ACCOUNTS[0]],
-        "period": ["--since", "2024-05-06T09:00", "--until", "2024-05-06T09:01"],
-        "id": ["--id", rows[0].recording_id, "--id", rows[2].recording_id],
-        "party": ["--party", "1*"],
-        "everything": ["--everything"],
-    }[by]
     with rig(tmp_path / "work", rows) as it:
         assert run(it).code == 0
+        pattern = f"{caller(it, rows[1])[:-1]}?"
+        conditions = {
+            "account": ["--account", ACCOUNTS[0]],
+            "period": ["--since", "2024-05-06T09:00", "--until", "2024-05-06T09:01"],
+            "id": ["--id", rows[0].recording_id, "--id", rows[2].recording_id],
+            "party": ["--party", pattern],
+            "everything": ["--everything"],
+        }[by]
         placed = command(
             it, "hold", "add", "Case-7", "--reason", "a suit", "--reference", "AZ 7", "--by", "Ann", *conditions
         )
@@ -217,9 +223,9 @@ def test_what_a_hold_covers_stays_until_somebody_else_releases_it(tmp_path: Path
         assert it.media() == {}
         assert command(it, "hold", "list")["holds"] == []
         assert [hold["name"] for hold in command(it, "hold", "list", "--all")["holds"]] == ["Case-7"]
-        assert "released by Bob" in invoked(it, "hold", "add", "CASE-7", *_REST, "--everything").err
+        assert "released by 'Bob'" in invoked(it, "hold", "add", "CASE-7", *_REST, "--everything").err
         text = (it.root / ".archiver/audit.jsonl").read_text()
-        assert "1*" not in text
+        assert pattern not in text
         assert [record["subject"] for record in (*trail(it, "hold_added"), *trail(it, "hold_released"))] == [
             "Case-7",
             "Case-7",
@@ -268,7 +274,7 @@ def test_a_lost_ledger_brings_back_neither_what_is_gone_nor_loses_a_hold(tmp_pat
     with rig(tmp_path / "work", rows) as it:
         assert run(it).code == 0
         held = rows[0].recording_id
-        command(it, "hold", "add", "Case", *_REST, "--id", held, "--party", "1*")
+        command(it, "hold", "add", "Case", *_REST, "--id", held, "--party", caller(it, rows[0]))
         command(it, "hold", "add", "Old", *_REST, "--everything")
         command(it, "hold", "release", "old", "--by", "bob", "--reason", "over")
         assert command(it, "retention", "apply", env=GO)["expired"] == 3

@@ -10,7 +10,8 @@ import msgspec
 
 from archiver.assembly import chosen_accounts, refuse_what_is_not_built, utc_now
 from archiver.commands.holding import all_holds
-from archiver.commands.retaining import RetentionRequest, Room, opened_room, policy_of, survey_of, unfinished
+from archiver.commands.policy import policy_of
+from archiver.commands.retaining import RetentionRequest, Room, opened_room, survey_of, unfinished
 from archiver.destination import open_destination
 from archiver.errors import LedgerError, ObjectNotFound, SettingsError
 from archiver.evidence import Evidence

@@ -12,6 +12,7 @@ import msgspec
 from archiver.assembly import chosen_accounts, refuse_what_is_not_built, utc_now
 from archiver.commands.holding import all_holds, take_in_holds
 from archiver.commands.inspection import reading_threads
+from archiver.commands.policy import policy_of
 from archiver.commands.restoring import Memory, memory_for_run
 from archiver.destination import Destination, accept_compliance, open_destination
 from archiver.errors import ArchiverError, ExitCode, LedgerError
@@ -20,13 +21,12 @@ from archiver.keys import KeyTemplate
 from archiver.ledger.base_retention import RetentionLedger
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values import Outcome, Run
-from archiver.ledger.values_retention import Expiring, Expiry, KnownHold, RetentionRow, TombstoneKind, Unfinished
+from archiver.ledger.values_retention import Expiring, Expiry, RetentionRow, TombstoneKind, Unfinished
 from archiver.pipeline.run import Ended, Failure
 from archiver.pipeline.threads import Threads, seen_through
 from archiver.proof.retention.applying import TOGETHER, Hands, Left
 from archiver.proof.retention.decide import Policy, Reason, Verdict
 from archiver.proof.retention.plan import MOST_SHOWN, PlannedRecording, PlanTotals, RetentionPlan, csv_row, shown, stamp
-from archiver.proof.retention.rules import Keep, Rule
 from archiver.proof.retention.surveying import Decided, Survey
 from archiver.proof.retention.tombstones import Ending, expiry_of, key_of
 from archiver.recording import filed_at
@@ -213,15 +213,6 @@ async def opened_room(
         ledger, destination.store, Quarantine(destination.folder), survey.threads, evidence.recorder, run, now
     )
     return Room(settings, destination, ledger, memory, run, evidence, survey, hands)
-
-
-def policy_of(settings: Settings, holds: Sequence[KnownHold]) -> Policy:
-    """The settings' rules, and the holds that are active."""
-    rules = tuple(
-        Rule(rule.name, Keep(rule.months, rule.days), rule.account_ids, rule.direction, rule.users)
-        for rule in settings.retention.rules
-    )
-    return Policy(rules, tuple(each.hold for each in holds if each.hold.is_active), settings.archive.zone)
 
 
 async def survey_of(settings: Settings, destination: Destination, stack: AsyncExitStack) -> Survey:
