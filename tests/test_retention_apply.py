@@ -397,3 +397,21 @@ def test_reconcile_explains_what_is_expired(tmp_path: Path) -> None:
         assert said.code == 0, said
         assert said.json["classes"]["expired"]["count"] == 2
         assert it.media() == {}
+
+
+def test_a_hold_that_is_placed_while_apply_works_wins_from_then_on(tmp_path: Path) -> None:
+    rows = recordings(200, duration_ms=50)
+    with rig(tmp_path / "work", rows) as it:
+        it.configure(archive={"durable": False})
+        assert run(it).code == 0
+        started = it.start("retention", "apply", "--json", env=GO)
+        first = it.root / min(map(key, rows))
+        until(lambda: not first.exists() or started.process.poll() is not None)
+        placed = invoked(it, "hold", "add", "now", *_REST, "--everything")
+        assert placed.code == 0, placed
+        report = started.wait().json
+        at = len(it.media())
+        assert (report["expired"], report["held"]) == (200 - at, at)
+        assert command(it, "retention", "apply", env=GO)["expired"] == 0
+        assert len(it.media()) == at
+        whole(it)

@@ -200,7 +200,7 @@ async def opened_room(
     run_id = f"{started_at:%Y%m%dT%H%M%SZ}-retention-{secrets.token_hex(4)}"
     stack.callback(ArchiveLock(destination.folder, run_id=run_id, started_at=started_at).close)
     accept_compliance(settings, accepted=False)
-    await seen_through(destination.make_writable)
+    await seen_through(destination.prepare)
     memory = await memory_for_run(settings, destination, stack, stop=stop, now=now)
     ledger = memory.ledger
     await take_in_holds(destination, ledger)
