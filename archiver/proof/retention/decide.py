@@ -88,9 +88,12 @@ class Policy:
         possible = [rule for rule, matches in said if matches is not False]
         if not possible:
             return Decision(Verdict.KEEP, Reason.NO_RULE)
-        # Of rules that end alike the first one wins: max takes the first of equals.
-        rule = max(possible, key=lambda one: self._until(one, dated_at))
-        until_at = self._until(rule, dated_at)
+        rule, until_at = possible[0], self._until(possible[0], dated_at)
+        for other in possible[1:]:
+            # Of rules that end alike the first one wins.
+            end_at = self._until(other, dated_at)
+            if end_at > until_at:
+                rule, until_at = other, end_at
         shown = None if until_at == FOR_EVER else until_at
         if not any(matches for _, matches in said):
             return Decision(Verdict.KEEP, Reason.UNREADABLE, rule.name, shown)

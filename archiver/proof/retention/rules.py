@@ -1,6 +1,5 @@
 """Retention rules: how long what they match is kept, counted from the call's date by the calendar."""
 
-import calendar
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta, tzinfo
 
@@ -27,12 +26,11 @@ class Keep:
             local = dated_at.astimezone(timezone)
             month = local.month - 1 + self.months
             year, month = local.year + month // 12, month % 12 + 1
-            if local.day > calendar.monthrange(year, month)[1]:
-                year, month, day = year + month // 12, month % 12 + 1, 1
-            else:
-                day = local.day
-            end = date(year, month, day) + timedelta(days=self.days)
-            return _latest(end, local.timetz().replace(tzinfo=None), timezone)
+            try:
+                end = date(year, month, local.day)
+            except ValueError:
+                end = date(year + month // 12, month % 12 + 1, 1)
+            return _latest(end + timedelta(days=self.days), local.time(), timezone)
         except (OverflowError, ValueError):
             return FOR_EVER
 
@@ -67,4 +65,5 @@ class Rule:
 def _latest(day: date, clock: time, timezone: tzinfo) -> datetime:
     """The instant of a local time; of two the later one."""
     local = datetime.combine(day, clock, timezone)
-    return max(local.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
+    first, second = local.replace(fold=0).astimezone(UTC), local.replace(fold=1).astimezone(UTC)
+    return max(second, first)
