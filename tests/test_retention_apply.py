@@ -415,3 +415,21 @@ def test_a_hold_that_is_placed_while_apply_works_wins_from_then_on(tmp_path: Pat
         assert command(it, "retention", "apply", env=GO)["expired"] == 0
         assert len(it.media()) == at
         whole(it)
+
+
+def test_ctrl_c_ends_after_those_under_way_and_the_next_one_goes_on(tmp_path: Path) -> None:
+    rows = recordings(600, duration_ms=50)
+    with rig(tmp_path / "work", rows) as it:
+        it.configure(archive={"durable": False})
+        assert run(it).code == 0
+        started = it.start("retention", "apply", "--json", env=GO | {"ARCHIVER_ARCHIVE__DURABLE": "true"})
+        first = it.root / min(map(key, rows))
+        until(lambda: not first.exists())
+        started.signal(signal.SIGINT)
+        said = started.wait()
+        assert (said.code, said.json["outcome"]) == (130, "interrupted")
+        gone = said.json["expired"]
+        assert (0 < gone < 600, len(tombstones(it)), len(it.media())) == (True, gone, 600 - gone)
+        whole(it)
+        assert command(it, "retention", "apply", env=GO)["expired"] == 600 - gone
+        whole(it)

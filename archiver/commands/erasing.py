@@ -79,7 +79,7 @@ async def _answered(room: Room, request: EraseRequest, at: datetime) -> EraseRep
     account_id = history.account_id
     if history.status is Status.EXPIRED:
         # Perhaps it is not finished; then it is now.
-        _, left = await room.hands.finish(by=request.by)
+        _, left = await room.hands.finish()
         mine = [each.why for each in left if each.expiry.recording_id == request.recording_id]
         tombstone = history.tombstone.key if history.tombstone is not None else ""
         return _report(room, account_id, request, "already_gone", tombstone=tombstone, left=mine)
