@@ -73,8 +73,9 @@ async def run_hold_add(
         before = next((each.hold for each in known if each.hold.name.lower() == hold.name.lower()), None)
         if before is not None:
             raise SettingsError(f"a hold named {before.name!a} {_stands(before)}: a name is used once")
-        await seen_through(lambda: Notes(destination.folder, HOLDS_FOLDER).write(hold.name.lower(), encode(hold)))
-        if not await ledger.add_hold(hold):
+        notes = Notes(destination.folder, HOLDS_FOLDER)
+        written = await seen_through(lambda: notes.write_new(hold.name.lower(), encode(hold)))
+        if not written or not await ledger.add_hold(hold):
             raise SettingsError(f"a hold named {hold.name!a} was placed just now by somebody else; look at `hold list`")
         return await _reported(settings, destination, ledger, hold, hold_added(hold), now)
 

@@ -45,9 +45,13 @@ _COLUMNS = (
 )
 _OF_ACCOUNT = accounts.c.account_no == entries.c.account_no
 # What is about the call, and is taken out when a recording is erased.
+_NOTHING = ("size_bytes", "sha256", "sidecar_sha256", "archived_ms", "archived_run_no", "manifest_part")
 _ABOUT_THE_CALL = dict.fromkeys(
-    (*(name for name in Facts._fields if name not in {"extension", "doubt"}), "size_bytes", "sha256", "sidecar_sha256")
-) | {"doubt": "", "detail": ""}
+    (*(name for name in Facts._fields if name not in {"extension", "doubt"}), *_NOTHING)
+) | {
+    "doubt": "",
+    "detail": "",
+}
 
 
 def rows_of(account_ids: Sequence[str]) -> Select[Any]:
@@ -229,7 +233,8 @@ def _expire(connection: Connection, run_no: int, expiry: Expiry, tally: TallyCha
     tally.remove(before.account_no, before.status, weight(before.size_bytes, before.length_bytes))
     changes: dict[str, Any] = {"next_attempt_at": None, "reason": "", "quarantined_sha256": None}
     if erased:
-        changes |= _ABOUT_THE_CALL
+        # Nor when it was listed or archived, from which the call's date could be told.
+        changes |= _ABOUT_THE_CALL | {"listed_at": seconds(expiry.expired_at), "run_no": run_no}
         connection.execute(delete(former_versions).where(former_versions.c.entry_id == expiry.entry_id))
         connection.execute(delete(attempts).where(attempts.c.entry_id == expiry.entry_id))
     connection.execute(update(entries).where(of_entry).values(status=Status.EXPIRED.value, **changes))

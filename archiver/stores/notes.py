@@ -26,7 +26,18 @@ class Notes:
         Raises:
             StoreDenied, StoreFull, StoreUnavailable: what stood there still does.
         """
-        final, beside = f"{check_key(name)}{_ENDING}", f"{name}{_NEW}"
+        self._write(name, data, anew=False)
+
+    def write_new(self, name: str, data: bytes) -> bool:
+        """Write one, durably, unless one of this name stands there; whether it was written.
+
+        Raises:
+            StoreDenied, StoreFull, StoreUnavailable.
+        """
+        return self._write(name, data, anew=True)
+
+    def _write(self, name: str, data: bytes, *, anew: bool) -> bool:
+        final, beside = f"{check_key(name)}{_ENDING}", f"{name}.{os.getpid()}{_NEW}"
         disk = self._folder.disk
         with spoken(f"{self._path}/{final}"), self._folder.folders.use(self._segments, create=True) as own:
             fd = disk.open(beside, _FLAGS, dir_fd=own.fd)
@@ -36,9 +47,18 @@ class Notes:
                     disk.fsync(fd)
             finally:
                 close_quietly(disk, fd)
-            os.replace(beside, final, src_dir_fd=own.fd, dst_dir_fd=own.fd)
+            written = True
+            if anew:
+                try:
+                    disk.link(beside, final, src_dir_fd=own.fd, dst_dir_fd=own.fd)
+                except FileExistsError:
+                    written = False
+                disk.unlink(beside, dir_fd=own.fd)
+            else:
+                os.replace(beside, final, src_dir_fd=own.fd, dst_dir_fd=own.fd)
             if self._folder.durable:
                 own.settle()
+        return written
 
     def read(self) -> dict[str, bytes]:
         """All of them, by name.
