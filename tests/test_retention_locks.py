@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
-from datetime import UTC, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from ledgers import ACCOUNT, NOON, archived, list_page, recording
 
+from archiver.commands.erasing import extend_locks
 from archiver.errors import ObjectLocked
 from archiver.keys import sidecar_key
 from archiver.ledger.ledger import SqlLedger
@@ -37,9 +38,13 @@ class LockingStore(LocalStore):
     """A store on disk that knows locks, as a bucket does: of these keys, until then."""
 
     locks: dict[str, ObjectLock]
+    extended: list[tuple[str, datetime]]
 
     def locked_until(self, key: str) -> ObjectLock:
         return self.locks.get(key, ObjectLock())
+
+    def extend_lock(self, key: str, until_at: datetime) -> None:
+        self.extended.append((key, until_at))
 
     def delete(self, key: str) -> None:
         lock = self.locks.get(key)
@@ -51,7 +56,7 @@ class LockingStore(LocalStore):
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[LockingStore]:
     opened = LockingStore(tmp_path / "archive", durable=False)
-    opened.locks = {}
+    opened.locks, opened.extended = {}, []
     opened.prepare()
     yield opened
     opened.close()
@@ -93,6 +98,19 @@ async def test_what_the_store_locks_is_kept_with_its_date(
     locked = found[0].decision
     assert (locked.reason, locked.rule) == (Reason.LOCKED, "year")
     assert locked.lock_until_at == (None if what == "legal hold" else LOCKED_UNTIL)
+
+
+async def test_only_locks_that_end_too_early_are_made_longer(
+    ledger: SqlLedger, store: LockingStore, hands: Hands
+) -> None:
+    row, _ = [row async for batch in ledger.retention_rows() for row in batch]
+    key = KEYS["202605-a"]
+    until_at = LOCKED_UNTIL + timedelta(days=1)
+    store.locks = {key: ObjectLock(until_at, "GOVERNANCE"), sidecar_key(key): ObjectLock(LOCKED_UNTIL, "GOVERNANCE")}
+    assert extend_locks(store, row, until_at) == (2, 1)
+    assert store.extended == [(sidecar_key(key), until_at)]
+    store.locks = {}
+    assert extend_locks(store, row, until_at) == (2, 2)
 
 
 async def test_what_is_locked_at_the_last_moment_has_its_tombstone_and_goes_later(

@@ -186,7 +186,7 @@ async def run_retention_extend(
                     until_at = decided.decision.until_at
                     if stop.is_set() or until_at is None or until_at <= at:
                         continue
-                    looked, longer = await survey.threads.run(_extend, destination.store, decided.row, until_at)
+                    looked, longer = await survey.threads.run(extend_locks, destination.store, decided.row, until_at)
                     recordings, objects, count = recordings + 1, objects + looked, count + longer
         error = None
         if count:
@@ -201,7 +201,7 @@ async def run_retention_extend(
         )
 
 
-def _extend(store: Store, row: RetentionRow, until_at: datetime) -> tuple[int, int]:
+def extend_locks(store: Store, row: RetentionRow, until_at: datetime) -> tuple[int, int]:
     """Lock a recording's objects until then; how many there are, and how many got a longer lock."""
     keys = [key for each in row.objects for key in (each.key, *([sidecar_key(each.key)] if each.has_sidecar else []))]
     longer = 0

@@ -37,6 +37,8 @@ from archiver.stores.quarantine import Quarantine
 
 _KEPT_FIRST = 20
 _FIRST_SIGNAL_CODE = 128
+_REMOVING_THREADS = 16
+"""They wait for the disk together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,9 +211,11 @@ async def opened_room(
     threads = await stack.enter_async_context(Threads(1, "evidence"))
     evidence = Evidence(settings, destination, ledger, threads, run_id=run_id, now=now)
     survey = await survey_of(settings, destination, stack)
-    hands = Hands(
-        ledger, destination.store, Quarantine(destination.folder), survey.threads, evidence.recorder, run, now
+    removing = await stack.enter_async_context(
+        Threads(max(_REMOVING_THREADS, reading_threads(settings, destination)), "removing")
     )
+    quarantine = Quarantine(destination.folder)
+    hands = Hands(ledger, destination.store, quarantine, removing, evidence.recorder, run, now)
     return Room(settings, destination, ledger, memory, run, evidence, survey, hands)
 
 

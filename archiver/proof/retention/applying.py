@@ -4,13 +4,14 @@ The ledger comes first, since only there a hold and an expiry can't overtake one
 whole, or has its tombstone; the next time begins with what was left. Memory stays flat.
 """
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import Enum, auto
 from typing import Protocol
 
-from archiver.errors import ArchiverError, ObjectDiffers, ObjectLocked
+from archiver.errors import ArchiverError, ObjectDiffers, ObjectLocked, first_of
 from archiver.keys import sidecar_key
 from archiver.ledger.base_retention import RetentionLedger
 from archiver.ledger.values import Run
@@ -114,17 +115,28 @@ class Hands:
             refused = await self.threads.run(_put, self.store, [each for each, _ in fresh], self.run)
             left += [Left(each, _TAKEN) for each in refused]
         kept = {one.expiry.entry_id for one in left}
-        removed: list[int] = []
-        for each, found in whole:
-            if each.entry_id not in kept:
-                try:
-                    await self.threads.run(_remove, self.store, self.quarantine, each, found)
-                    removed.append(each.entry_id)
-                except ObjectLocked as error:
-                    left.append(Left(each, str(error), error.until_at))
-        if removed:
-            await self.ledger.removed(removed, at=self.now())
-        return left
+        return [*left, *await self._remove_all([one for one in whole if one[0].entry_id not in kept])]
+
+    async def _remove_all(self, going: Sequence[tuple[Unfinished, TombstoneFile]]) -> list[Left]:
+        """Remove what these tombstones stand for, side by side: those in one folder share its syncs; what is locked."""
+        locks: dict[int, ObjectLocked | None] = {}
+        failed: ArchiverError | None = None
+
+        async def remove(each: Unfinished, said: TombstoneFile) -> None:
+            locks[each.entry_id] = await self.threads.run(_removed, self.store, self.quarantine, each, said)
+
+        try:
+            async with asyncio.TaskGroup() as group:
+                for each, said in going:
+                    group.create_task(remove(each, said))
+        except* ArchiverError as errors:
+            failed = first_of(errors)
+        gone = [entry_id for entry_id, lock in locks.items() if lock is None]
+        if gone:
+            await self.ledger.removed(gone, at=self.now())
+        if failed is not None:
+            raise failed
+        return [Left(each, str(lock), lock.until_at) for each, _ in going if (lock := locks[each.entry_id]) is not None]
 
 
 def _tombstones(store: Store, some: Sequence[Unfinished]) -> dict[int, Standing]:
@@ -161,11 +173,10 @@ def _put(store: Store, some: Sequence[Unfinished], run: Run) -> list[Unfinished]
     return refused
 
 
-def _remove(store: Store, quarantine: Quarantined, each: Unfinished, said: TombstoneFile) -> None:
-    """Remove the media of all versions, then their sidecars, then what was put aside.
+def _removed(store: Store, quarantine: Quarantined, each: Unfinished, said: TombstoneFile) -> ObjectLocked | None:
+    """Remove the media of all versions, then their sidecars, then what was put aside; the lock that forbids some of it.
 
     Raises:
-        ObjectLocked: what is not locked is removed.
         StoreError.
     """
     locked: ObjectLocked | None = None
@@ -175,5 +186,4 @@ def _remove(store: Store, quarantine: Quarantined, each: Unfinished, said: Tombs
         except ObjectLocked as error:
             locked = error
     quarantine.remove(account_id=each.account_id, recording_id=each.recording_id)
-    if locked is not None:
-        raise locked
+    return locked
