@@ -25,6 +25,7 @@ from archiver.ledger.values_retention import Expiring, Expiry, RetentionRow, Tom
 from archiver.pipeline.run import Ended, Failure
 from archiver.pipeline.threads import Threads, seen_through
 from archiver.proof.retention.applying import TOGETHER, Hands, Left
+from archiver.proof.retention.cdrs import CdrHands, decide_cdrs
 from archiver.proof.retention.decide import Policy, Reason, Verdict
 from archiver.proof.retention.plan import MOST_SHOWN, PlannedRecording, PlanTotals, RetentionPlan, csv_row, shown, stamp
 from archiver.proof.retention.surveying import Decided, Survey
@@ -101,6 +102,9 @@ async def run_retention_plan(
                     totals.add(planned)
                     if each is not None:
                         each(csv_row(planned))
+        for file in await ledger.cdr_files():
+            if file.account_id in account_ids or not account_ids:
+                totals.add_cdrs(decide_cdrs(file, policy, at))
         return totals.plan()
 
 
@@ -125,6 +129,7 @@ async def run_retention_apply(
             work.finished, left = await room.hands.finish()
             work.left += left
             await work.go_through(account_ids)
+            await work.cdrs(account_ids)
         except ArchiverError as found:
             error = found
         sealed = await room.evidence.seal_after(Ended(None if error is None else Failure.of(error), stop.is_set()))
@@ -247,6 +252,7 @@ class _Apply:
     held: int = 0
     locked: int = 0
     changed: int = 0
+    cdr_files: int = 0
     locked_first: list[PlannedRecording] = field(default_factory=list)
     left: list[Left] = field(default_factory=list)
 
@@ -295,6 +301,27 @@ class _Apply:
             going = [each for each, what in zip(going, became, strict=True) if what is Expiring.HELD]
             self.left += await self.room.hands.finish_these(done)
 
+    async def cdrs(self, account_ids: Sequence[str]) -> None:
+        """The archived CDRs, and what an earlier command left of them.
+
+        Raises:
+            LedgerError, StoreError: what was begun is finished the next time.
+        """
+        room = self.room
+        hands = CdrHands(room.ledger, room.destination.store, room.survey.threads, room.evidence.recorder)
+        self.cdr_files += await hands.finish(stopped=self.stop.is_set)
+        noted = self.stop.is_set()
+        while not noted:
+            policy, holds_through = await room.policy()
+            noted = await hands.expire(
+                policy,
+                self.at,
+                holds_through=holds_through,
+                account_ids=account_ids,
+                has_locks=room.destination.remote,
+            )
+        self.cdr_files += await hands.finish(stopped=self.stop.is_set)
+
     def _keep(self, decided: Decided) -> None:
         match decided.decision.reason:
             case Reason.HELD:
@@ -325,6 +352,7 @@ class _Apply:
             held=self.held,
             locked=self.locked,
             changed=self.changed,
+            cdr_files=self.cdr_files,
             locked_first=self.locked_first,
             left=first_left(self.left),
             left_total=len(self.left),

@@ -6,6 +6,7 @@ from typing import Protocol
 
 from archiver.ledger.base import Ledger
 from archiver.ledger.values import Run
+from archiver.ledger.values_reconciling import CdrFile
 from archiver.ledger.values_retention import (
     Expiring,
     Expiry,
@@ -58,6 +59,21 @@ class RetentionLedger(Ledger, Protocol):
 
     async def removed(self, entry_ids: Sequence[int], *, at: datetime) -> None:
         """Note that nothing but their tombstones lies there any more, in one transaction."""
+        ...
+
+    async def expire_cdr_files(self, files: Sequence[CdrFile], *, at: datetime, holds_through: int) -> bool:
+        """Note that these files of CDRs are about to be removed, in one transaction; False and nothing noted as `expire`.
+
+        From then on `cdr_files` knows them no more.
+        """
+        ...
+
+    async def expiring_cdr_files(self) -> Sequence[CdrFile]:
+        """Those that are about to be removed."""
+        ...
+
+    async def forget_cdr_files(self, files: Sequence[CdrFile]) -> None:
+        """Note that these are removed, in one transaction; the ledger has never heard of them then."""
         ...
 
     async def enter_tombstones(self, stored: Sequence[StoredTombstone]) -> int:

@@ -355,6 +355,21 @@ class SqlLedger:
         """See the promise."""
         await self._writer.write(partial(retention.note_removed, entry_ids=entry_ids, at_ms=milliseconds(at)))
 
+    async def expire_cdr_files(self, files: Sequence[CdrFile], *, at: datetime, holds_through: int) -> bool:
+        """See the promise."""
+        keys = [file.key for file in files]
+        return await self._writer.write(
+            partial(retention.expire_cdr_files, keys=keys, at_ms=milliseconds(at), holds_through=holds_through)
+        )
+
+    async def expiring_cdr_files(self) -> Sequence[CdrFile]:
+        """See the promise."""
+        return await self._writer.read(partial(reconciling.read_cdr_files, account_id=None, day=None, expired=True))
+
+    async def forget_cdr_files(self, files: Sequence[CdrFile]) -> None:
+        """See the promise."""
+        await self._writer.write(partial(retention.forget_cdr_files, keys=[file.key for file in files]))
+
     async def enter_tombstones(self, stored: Sequence[StoredTombstone]) -> int:
         """See the promise."""
         return await self._writer.write(partial(retention.enter_tombstones, stored=stored))

@@ -14,7 +14,16 @@ from archiver.ledger.columns import from_milliseconds, from_seconds_or_none, mil
 from archiver.ledger.decide import Facts
 from archiver.ledger.entries import account_number, find_metadata
 from archiver.ledger.holding import newest_active
-from archiver.ledger.tables import accounts, attempts, entries, former_versions, listed_metadata, runs, tombstones
+from archiver.ledger.tables import (
+    accounts,
+    attempts,
+    cdr_files,
+    entries,
+    former_versions,
+    listed_metadata,
+    runs,
+    tombstones,
+)
 from archiver.ledger.tally import TallyChange, weight
 from archiver.ledger.values_retention import (
     Expiring,
@@ -139,6 +148,22 @@ def note_removed(connection: Connection, entry_ids: Sequence[int], *, at_ms: int
         connection.execute(update(tombstones).where(*which).values(removed_ms=at_ms, body=None))
 
 
+def expire_cdr_files(connection: Connection, keys: Sequence[str], *, at_ms: int, holds_through: int) -> bool:
+    """See the ledger's promise."""
+    if newest_active(connection) > holds_through:
+        return False
+    for portion in portions([plain(key) for key in keys]):
+        connection.execute(update(cdr_files).where(cdr_files.c.key.in_(portion)).values(expired_ms=at_ms))
+    return True
+
+
+def forget_cdr_files(connection: Connection, keys: Sequence[str]) -> None:
+    """See the ledger's promise."""
+    for portion in portions([plain(key) for key in keys]):
+        which = cdr_files.c.key.in_(portion), cdr_files.c.expired_ms.is_not(None)
+        connection.execute(delete(cdr_files).where(*which))
+
+
 def tombstone_rows() -> Select[Any]:
     """Tombstones that must lie in the store, as `TombstoneRow` has them, in the order of their keys."""
     chosen = select(
@@ -157,7 +182,8 @@ def tombstone_rows() -> Select[Any]:
 def unfinished_keys(connection: Connection) -> frozenset[str]:
     """See the ledger's promise; they are few, since an expiry is finished before the next ones begin."""
     chosen = select(tombstones.c.key, tombstones.c.body).where(tombstones.c.removed_ms.is_(None))
-    found: set[str] = set()
+    dying = select(cdr_files.c.key).where(cdr_files.c.expired_ms.is_not(None))
+    found = {original(key) for (key,) in connection.execute(dying)}
     for key, body in connection.execute(chosen):
         found.add(original(key))
         for media in _keys_in(body):

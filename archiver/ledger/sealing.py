@@ -109,7 +109,8 @@ def _unsealed(connection: Connection, limit: int) -> Iterator[Unsealed]:
         yield _of_row(Sealable.TOMBSTONE, row)
     files = (
         select(cdr_files.c.key, cdr_files.c.sha256, cdr_files.c.day, accounts.c.account_id)
-        .where(cdr_files.c.manifest_part.is_(None), accounts.c.account_no == cdr_files.c.account_no)
+        .where(cdr_files.c.manifest_part.is_(None), cdr_files.c.expired_ms.is_(None))
+        .where(accounts.c.account_no == cdr_files.c.account_no)
         .order_by(cdr_files.c.key)
         .limit(limit)
     )

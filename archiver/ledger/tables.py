@@ -192,6 +192,8 @@ cdr_files = Table(
     _count("rows"),
     Column("archived_ms", BigInteger, nullable=False),
     Column("manifest_part", Integer),
+    # Since when retention is about to remove it; then the row goes, too.
+    Column("expired_ms", BigInteger),
 )
 
 # Legal holds, the active ones and those that were released; a name is used once.

@@ -25,7 +25,8 @@ class ApplyReport(msgspec.Struct, frozen=True, kw_only=True):
     `recordings` were looked at; `expired` of them, of `bytes`, are gone. `finished` were expired by an earlier command that
     was stopped. `kept`, `held` and `locked` were not removed: their time is not over, a hold covers them, the store's lock
     still holds. `locked_first` names the first of those, `left` what could not be finished. `changed` were
-    not what they had been when they were to go; the next time decides anew.
+    not what they had been when they were to go; the next time decides anew. `cdr_files` are days of archived CDRs
+    that were removed.
     """
 
     run_id: str
@@ -39,6 +40,7 @@ class ApplyReport(msgspec.Struct, frozen=True, kw_only=True):
     held: int
     locked: int
     changed: int
+    cdr_files: int
     locked_first: list[PlannedRecording]
     left: list[LeftRecording]
     left_total: int

@@ -42,6 +42,8 @@ def plan_words(report: "RetentionPlan") -> str:
         lines.append("There are no rules ([[retention.rules]] in the settings): nothing ever expires.")
     if report.holds:
         lines += wrapped("active holds: ", ", ".join(report.holds))
+    if report.cdr_files:
+        lines.append(f"Archived CDRs: {report.cdr_files_expire:,} of {report.cdr_files:,} files would expire, too.")
     if report.unreadable:
         lines.append(f"Of {report.unreadable:,} the metadata were needed and say nothing, or could not be read.")
     going = [each for group in report.groups if group.verdict == "expire" for each in group.first]
@@ -75,6 +77,8 @@ def apply_words(report: "ApplyReport") -> str:
         f"  held              {report.held:>12,}",
         f"  locked            {report.locked:>12,}",
     ]
+    if report.cdr_files:
+        lines.append(f"  files of CDRs     {report.cdr_files:>12,}   removed")
     if report.finished:
         lines.append(f"  finished          {report.finished:>12,}   begun by an earlier command")
     if report.changed:

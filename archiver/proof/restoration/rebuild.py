@@ -111,7 +111,7 @@ class _Entering:
         await self._enter()
         if complete and self._bare:
             bare = set(self._bare) - await self._ledger.damaged_keys()
-            bare -= {file.key for file in await self._ledger.cdr_files()}
+            bare -= {file.key for file in await self._ledger.cdr_files()} | await self._ledger.unfinished_keys()
             async for entry in self._ledger.objects():
                 bare.discard(entry.key)
             bare -= await self._enter_cdrs(sorted(bare))

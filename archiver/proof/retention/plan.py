@@ -63,7 +63,8 @@ class PlannedGroup(msgspec.Struct, frozen=True, kw_only=True):
 class RetentionPlan(msgspec.Struct, frozen=True, kw_only=True):
     """What `retention plan` says; keep plus expire is everything that was looked at.
 
-    `unreadable` counts the recordings whose metadata were needed and could not be read.
+    `unreadable` counts the recordings whose metadata were needed and could not be read. `cdr_files` are days of
+    archived CDRs, which are no recordings and in no other count.
     """
 
     at: str
@@ -73,6 +74,8 @@ class RetentionPlan(msgspec.Struct, frozen=True, kw_only=True):
     expire: int
     expire_bytes: int
     unreadable: int
+    cdr_files: int
+    cdr_files_expire: int
     rules: list[str]
     holds: list[str]
     groups: list[PlannedGroup]
@@ -106,6 +109,8 @@ class PlanTotals:
         self._now = now
         self._groups: dict[tuple[Verdict, Reason, str], _Group] = {}
         self._unreadable = 0
+        self._cdr_files = 0
+        self._cdr_files_expire = 0
 
     def add(self, planned: Planned) -> None:
         """Count one."""
@@ -120,6 +125,11 @@ class PlanTotals:
         if len(group.first) < MOST_SHOWN:
             group.first.append(shown(planned))
         self._unreadable += not planned.is_known
+
+    def add_cdrs(self, decision: Decision) -> None:
+        """Count a day's CDRs."""
+        self._cdr_files += 1
+        self._cdr_files_expire += decision.verdict is Verdict.EXPIRE
 
     def plan(self) -> RetentionPlan:
         """What was counted; groups in the order of verdict, reason and the rules."""
@@ -141,6 +151,8 @@ class PlanTotals:
             expire=expire,
             expire_bytes=sum(group.size_bytes for group in going),
             unreadable=self._unreadable,
+            cdr_files=self._cdr_files,
+            cdr_files_expire=self._cdr_files_expire,
             rules=[rule.name for rule in self._policy.rules],
             holds=sorted(hold.name for hold in self._policy.holds if hold.is_active),
             groups=[

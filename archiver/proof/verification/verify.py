@@ -151,6 +151,9 @@ async def _still_expected(ledger: Ledger, missing: list[Expected]) -> list[Expec
         if item.part in {Part.MEDIA, Part.SIDECAR}:
             entry = item.entry
             asked.setdefault(entry.account_id, set()).add(entry.recording_id)
+    if any(item.part is Part.CDRS for item in missing):
+        known = {file.key for file in await ledger.cdr_files()}
+        missing = [item for item in missing if item.part is not Part.CDRS or item.key in known]
     gone: set[tuple[str, str]] = set()
     for account_id, ids in asked.items():
         found = await ledger.statuses(account_id, sorted(ids))

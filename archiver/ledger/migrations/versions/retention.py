@@ -11,6 +11,7 @@ depends_on = None
 
 def upgrade() -> None:
     """Add the tables; nothing was held or expired before."""
+    op.add_column("cdr_files", sa.Column("expired_ms", sa.BigInteger))
     op.create_table(
         "holds",
         sa.Column("hold_no", sa.Integer, primary_key=True),
