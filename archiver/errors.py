@@ -241,7 +241,7 @@ class ObjectLocked(StoreError):
     code = "object_locked"
     severity = Severity.PERMANENT
 
-    def __init__(self, message: str, *, until_at: datetime | None, legal_hold: bool) -> None:
+    def __init__(self, message: str, *, until_at: datetime | None = None, legal_hold: bool = False) -> None:
         super().__init__(message)
         self.until_at = until_at
         self.legal_hold = legal_hold

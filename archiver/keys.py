@@ -24,8 +24,9 @@ AUDIT_PREFIX = ".archiver/audit/"
 MANIFESTS_PREFIX = ".archiver/manifests/"
 EVIDENCE_PREFIXES = (AUDIT_PREFIX, MANIFESTS_PREFIX)
 """Where evidence lies; nothing else under `.archiver` is ever an object."""
+
 TOMBSTONE_ENDING = ".tombstone.json"
-"""How the names of tombstones end, and no others."""
+"""What the key of a tombstone ends in; no id holds a dot, so that nothing else does."""
 
 _TEMPLATE_DATE = re.compile(r"\{start:([^{}]*)\}")
 _TEMPLATE_DIRECTIVES = re.compile(r"(%[YmdHjVG]|[A-Za-z0-9_=/-])+\Z")
@@ -76,11 +77,9 @@ def sidecar_key(media_key: str) -> str:
 
 
 def tombstone_key(media_key: str) -> str:
-    """The key of the tombstone that stays where a media object was; no recording and no sidecar has such a name.
-
-    Ids as segments have no dots (`safe_id`), versions end in digits, and no medium's extension is `json`.
-    """
-    return media_key.rpartition(".")[0] + TOMBSTONE_ENDING
+    """The key of the tombstone that stands for all versions of a recording: the name up to its first dot, and an ending."""
+    at = media_key.find(".", media_key.rfind("/") + 1)
+    return (media_key if at < 0 else media_key[:at]) + TOMBSTONE_ENDING
 
 
 class KeyTemplate:

@@ -13,6 +13,7 @@ from archiver.cli import cli
 from archiver.errors import ExitCode
 from archiver.pipeline import worker
 from archiver.proof.evidence.audit import What
+from archiver.proof.retention.decide import Reason
 from archiver.proof.verification.findings import Kind
 from archiver.recording import Status
 from archiver.reports.doctor import FIRST
@@ -103,6 +104,11 @@ def test_every_status_is_explained(status: Status) -> None:
     assert f"`{status.value}`" in README or f"──▶ {status.value}" in README
 
 
+@pytest.mark.parametrize("reason", list(Reason))
+def test_every_reason_of_a_retention_plan_is_explained(reason: Reason) -> None:
+    assert re.search(rf"^\| `{reason.value}` \| \S", DOCS["retention.md"], re.MULTILINE)
+
+
 def test_every_make_target_that_is_named_exists_and_the_other_way_round() -> None:
     targets = set(re.findall(r"^([a-z]+):", MAKEFILE, re.MULTILINE))
     named = set(re.findall(r"(?:^|`)make ([a-z]+)(?= *#|`|\n)", README, re.MULTILINE))
@@ -112,7 +118,7 @@ def test_every_make_target_that_is_named_exists_and_the_other_way_round() -> Non
 
 def test_every_setting_that_the_pages_name_exists() -> None:
     known = tomllib.loads((ROOT / "settings.example.toml").read_text("utf-8"))
-    sections = "pbx|listing|transfer|archive|store|monitoring|ledger|cluster"
+    sections = "pbx|listing|transfer|archive|store|monitoring|retention|ledger|cluster"
     for page, text in PAGES.items():
         for name in re.findall(rf"`((?:{sections})\.[a-z_0-9.]+)(?= =|`)", text):
             if name in {
@@ -120,6 +126,7 @@ def test_every_setting_that_the_pages_name_exists() -> None:
                 "stores.base",
                 "ledger.base",
                 "ledger.base_repair",
+                "ledger.base_retention",
                 "pbx.listing",
                 "pbx.payloads",
                 "pbx.probe",

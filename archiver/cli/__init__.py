@@ -18,6 +18,7 @@ from archiver.cli.export import export
 from archiver.cli.proof import explain, rebuild, reconcile, verify
 from archiver.cli.rehearsal import demo, simulator
 from archiver.cli.report import report
+from archiver.cli.retention import hold, retention
 from archiver.errors import ArchiverError, ExitCode
 from archiver.logs import configure, to_stream
 
@@ -43,7 +44,7 @@ def cli(context: click.Context, settings_file: Path | None, verbose: bool, quiet
 
 
 for command in (
-    run, status, plan, doctor, verify, reconcile, explain, rebuild, audit, export, report, simulator, demo,
+    run, status, plan, doctor, verify, reconcile, explain, rebuild, retention, hold, audit, export, report, simulator, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

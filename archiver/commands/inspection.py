@@ -21,14 +21,17 @@ from archiver.assembly import (
     refuse_what_is_not_built,
     utc_now,
 )
+from archiver.commands.holding import all_holds
+from archiver.commands.policy import policy_of
 from archiver.destination import Destination, open_destination
 from archiver.errors import SettingsError, StoreError
 from archiver.evidence import Evidence
-from archiver.keys import sidecar_key
+from archiver.keys import sidecar_key, tombstone_key
 from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values import Version
 from archiver.pipeline.threads import Threads
+from archiver.proof.retention.surveying import Survey
 from archiver.proof.verification.sampling import SampleTurn
 from archiver.proof.verification.verify import Level, Scope, Verified, VerifyReport, verify
 from archiver.reports.explain import ExplainReport, explained
@@ -168,12 +171,19 @@ async def run_explain(settings: Settings, recording_id: str) -> ExplainReport:
         stack.push_async_callback(ledger.close)
         threads = await stack.enter_async_context(Threads(1, "explain"))
         evidence = Evidence(settings, destination, ledger, threads)
+        policy = policy_of(settings, await all_holds(destination, ledger))
+        survey = Survey(destination.store, threads, has_locks=destination.remote)
         found = []
         for known in await ledger.histories(recording_id):
             shown = [await threads.run(_shown, destination.store, version) for version in known.versions]
             keys = {key for each in known.versions for key in (each.key, sidecar_key(each.key))}
+            keys |= {tombstone_key(each.key) for each in known.versions}
+            if known.tombstone is not None:
+                keys.add(known.tombstone.key)
             proven = proof_of(known, await evidence.records_of(keys), settings.archive.zone)
-            found.append(explained(known, shown, proven))
+            row = await ledger.retention_row(known.account_id, recording_id) if known.versions else None
+            decided = await survey.decided([row] if row is not None else [], policy, utc_now())
+            found.append(explained(known, shown, proven, decided[0].decision if decided else None))
     if not found:
         raise SettingsError(f"no recording {recording_id[:128]!a} was ever listed in this archive's accounts")
     return ExplainReport(recording_id=recording_id, found=found)

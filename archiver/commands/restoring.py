@@ -10,6 +10,7 @@ from pathlib import Path
 import msgspec
 
 from archiver.assembly import refuse_what_is_not_built, utc_now
+from archiver.commands.holding import restore_holds
 from archiver.destination import Destination, open_destination
 from archiver.errors import LedgerDamaged, LedgerError, StoreError
 from archiver.evidence import Evidence
@@ -137,6 +138,8 @@ class _Work:
                 stop=self._stop,
                 remote=self._destination.remote,
             )
+            if found.complete:
+                await restore_holds(self._destination, ledger, threads)
         if found.complete:
             the_run = await ledger.begin_run(self._run_id, started_at=self._started_at)
             outcome = Outcome.INCOMPLETE if found.problems else Outcome.COMPLETE

@@ -27,6 +27,7 @@ from archiver.ledger.values_exporting import KnownRecording, Sought
 from archiver.ledger.values_rebuilding import Entering, StoredRecording
 from archiver.ledger.values_reconciling import CdrFile, Standing
 from archiver.ledger.values_reporting import DayVolume, Noteworthy, Reasons
+from archiver.ledger.values_retention import TombstoneRow
 from archiver.ledger.values_sealing import Sealed, TrailMark, TrailMarkName, Unsealed
 from archiver.recording import Recording, Status
 from archiver.window import Window
@@ -147,6 +148,14 @@ class Ledger(Protocol):
 
     async def damaged_keys(self) -> frozenset[str]:
         """The media's keys of all objects that were found damaged and replaced; nobody expects them any more."""
+        ...
+
+    def tombstone_rows(self) -> AsyncGenerator[Sequence["TombstoneRow"], None]:
+        """What must lie in the store in the place of expired recordings, in the order of the keys, in batches."""
+        ...
+
+    async def unfinished_keys(self) -> frozenset[str]:
+        """The keys of everything that an expiry which is not finished may have left, tombstones included."""
         ...
 
     async def histories(self, recording_id: str) -> Sequence["History"]:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, RowMapping, Select, select
 
 from archiver.ledger.columns import from_milliseconds, from_seconds, from_seconds_or_none, original, plain
 from archiver.ledger.entries import find_metadata
+from archiver.ledger.retention import read_tombstone
 from archiver.ledger.tables import accounts, attempts, entries, former_versions, runs
 from archiver.ledger.values import Attempt, History, Tried, Version
 from archiver.recording import Fixity, Status
@@ -31,7 +32,8 @@ def _history(connection: Connection, account_id: str, row: RowMapping) -> Histor
         select(former_versions).where(former_versions.c.entry_id == row["entry_id"]).order_by(former_versions.c.version)
     )
     versions = [_version(each, names) for each in former.mappings()]
-    if row["status"] == Status.ARCHIVED.value:
+    has_object = row["status"] == Status.ARCHIVED.value or row["status"] == Status.EXPIRED.value
+    if has_object and row["key"] and row["sha256"] is not None:
         versions.append(_version(row, names))
     return History(
         account_id=account_id,
@@ -52,6 +54,7 @@ def _history(connection: Connection, account_id: str, row: RowMapping) -> Histor
         next_attempt_at=from_seconds_or_none(row["next_attempt_at"]),
         quarantined_sha256=row["quarantined_sha256"],
         last_run_id=names.get(row["run_no"], ""),
+        tombstone=read_tombstone(connection, row["entry_id"]),
         metadata=find_metadata(connection, [row["entry_id"]]).get(row["entry_id"], b""),
     )
 

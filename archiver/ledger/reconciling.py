@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select
+from sqlalchemy import ColumnElement, Connection, delete, func, insert, select
 
 from archiver.ledger.backend import portions
 from archiver.ledger.columns import from_milliseconds, from_seconds_or_none, milliseconds, original, plain
@@ -51,10 +51,13 @@ def standings_of(connection: Connection, account_id: str, span: Span) -> list[St
 
 
 def record_cdr_file(connection: Connection, file: CdrFile) -> None:
-    """See the ledger's promise."""
+    """See the ledger's promise; one that was about to be removed is wanted again."""
+    account_no = account_number(connection, plain(file.account_id))
+    part = cdr_files.c.account_no == account_no, cdr_files.c.day == file.day.isoformat(), cdr_files.c.part == file.part
+    connection.execute(delete(cdr_files).where(*part, cdr_files.c.expired_ms.is_not(None)))
     connection.execute(
         insert(cdr_files).values(
-            account_no=account_number(connection, plain(file.account_id)),
+            account_no=account_no,
             day=file.day.isoformat(),
             part=file.part,
             key=plain(file.key),
@@ -66,11 +69,14 @@ def record_cdr_file(connection: Connection, file: CdrFile) -> None:
     )
 
 
-def read_cdr_files(connection: Connection, account_id: str | None, day: date | None) -> list[CdrFile]:
-    """See the ledger's promise."""
+def read_cdr_files(
+    connection: Connection, account_id: str | None, day: date | None, *, expired: bool = False
+) -> list[CdrFile]:
+    """See the ledger's promise; those that are about to be removed only where `expired`."""
     chosen = select(accounts.c.account_id, *(cdr_files.c[name] for name in _CDR_FILE)).join(
         accounts, accounts.c.account_no == cdr_files.c.account_no
     )
+    chosen = chosen.where(cdr_files.c.expired_ms.is_not(None) if expired else cdr_files.c.expired_ms.is_(None))
     if account_id is not None:
         chosen = chosen.where(accounts.c.account_id == plain(account_id))
     if day is not None:

@@ -8,7 +8,7 @@ from sqlalchemy import Connection, bindparam, func, literal_column, select, upda
 
 from archiver.ledger.backend import insert_or
 from archiver.ledger.columns import from_seconds_or_none, original, plain
-from archiver.ledger.tables import accounts, cdr_files, entries, former_versions, marks
+from archiver.ledger.tables import accounts, cdr_files, entries, former_versions, marks, tombstones
 from archiver.ledger.values_sealing import Sealable, Sealed, TrailMark, TrailMarkName, Unsealed
 from archiver.recording import Status
 
@@ -26,6 +26,9 @@ _SEAL = {
         former_versions.c.version == bindparam("of_version"),
         former_versions.c.key == bindparam("of_key"),
     )
+    .values(manifest_part=bindparam("in_part")),
+    Sealable.TOMBSTONE: update(tombstones)
+    .where(tombstones.c.entry_id == bindparam("of_entry"), tombstones.c.key == bindparam("of_key"))
     .values(manifest_part=bindparam("in_part")),
     Sealable.CDRS: update(cdr_files)
     .where(cdr_files.c.key == bindparam("of_key"))
@@ -94,9 +97,20 @@ def _unsealed(connection: Connection, limit: int) -> Iterator[Unsealed]:
     )
     for row in connection.execute(before):
         yield _of_row(Sealable.FORMER, row)
+    beside = tombstones
+    dead = (
+        select(beside.c.entry_id, literal_column("0"), beside.c.key, beside.c.sha256, literal_column("NULL"), *whose)
+        .where(beside.c.manifest_part.is_(None), beside.c.removed_ms.is_not(None))
+        .where(beside.c.entry_id == entries.c.entry_id, of_account)
+        .order_by(beside.c.entry_id)
+        .limit(limit)
+    )
+    for row in connection.execute(dead):
+        yield _of_row(Sealable.TOMBSTONE, row)
     files = (
         select(cdr_files.c.key, cdr_files.c.sha256, cdr_files.c.day, accounts.c.account_id)
-        .where(cdr_files.c.manifest_part.is_(None), accounts.c.account_no == cdr_files.c.account_no)
+        .where(cdr_files.c.manifest_part.is_(None), cdr_files.c.expired_ms.is_(None))
+        .where(accounts.c.account_no == cdr_files.c.account_no)
         .order_by(cdr_files.c.key)
         .limit(limit)
     )

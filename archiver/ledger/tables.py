@@ -192,6 +192,62 @@ cdr_files = Table(
     _count("rows"),
     Column("archived_ms", BigInteger, nullable=False),
     Column("manifest_part", Integer),
+    # Since when retention is about to remove it; then the row goes, too.
+    Column("expired_ms", BigInteger),
+)
+
+# Legal holds, the active ones and those that were released; a name is used once.
+holds = Table(
+    "holds",
+    ledger_metadata,
+    Column("hold_no", Integer, primary_key=True),
+    # In lower case.
+    Column("folded_name", String, nullable=False, unique=True),
+    Column("name", String, nullable=False),
+    _words("reason"),
+    _words("reference"),
+    _words("placed_by"),
+    Column("placed_ms", BigInteger, nullable=False),
+    _words("account_id"),
+    Column("since_s", BigInteger),
+    Column("until_s", BigInteger),
+    # JSON lists.
+    Column("recording_ids", String, nullable=False, server_default="[]"),
+    Column("users", String, nullable=False, server_default="[]"),
+    _words("released_by"),
+    Column("released_ms", BigInteger),
+    _words("release_reason"),
+)
+
+# What stands in the store for an expired recording; `body` are its bytes until all else of the recording is removed.
+tombstones = Table(
+    "tombstones",
+    ledger_metadata,
+    Column("entry_id", BigInteger, primary_key=True, autoincrement=False),
+    Column("key", String, nullable=False),
+    Column("size_bytes", BigInteger, nullable=False),
+    Column("sha256", LargeBinary, nullable=False),
+    Column("kind", String, nullable=False),
+    _words("rule"),
+    _words("reference"),
+    Column("expired_ms", BigInteger, nullable=False),
+    Column("run_no", Integer, nullable=False),
+    Column("removed_ms", BigInteger),
+    Column("body", LargeBinary),
+    Column("manifest_part", Integer),
+)
+
+Index(
+    "tombstones_unfinished",
+    tombstones.c.entry_id,
+    sqlite_where=text("removed_ms IS NULL"),
+    postgresql_where=text("removed_ms IS NULL"),
+)
+Index(
+    "tombstones_unsealed",
+    tombstones.c.entry_id,
+    sqlite_where=text("manifest_part IS NULL"),
+    postgresql_where=text("manifest_part IS NULL"),
 )
 
 # Single facts of the whole archive, such as the audit trail's last record.

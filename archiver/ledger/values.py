@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from archiver.ledger.columns import from_milliseconds, from_seconds_or_none, original
+from archiver.ledger.values_retention import Tombstone
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
 
@@ -246,7 +247,8 @@ class Tried:
 class History:
     """Everything known of a recording; `versions` are its archived objects, oldest first, `tries` the failed ones.
 
-    `metadata` are the PBX's bytes until it is archived; from then on they stand in the sidecar alone.
+    `metadata` are the PBX's bytes until it is archived; from then on they stand in the sidecar alone. `tombstone` is what
+    stands for an expired one; of that, `versions` are what was there.
     """
 
     account_id: str
@@ -268,6 +270,7 @@ class History:
     quarantined_sha256: bytes | None
     last_run_id: str
     metadata: bytes
+    tombstone: Tombstone | None = None
 
 
 LADDER: tuple[timedelta, ...] = (

@@ -11,6 +11,7 @@ class Sealable(StrEnum):
     ENTRY = "entry"
     FORMER = "former"
     CDRS = "cdrs"
+    TOMBSTONE = "tombstone"
 
 
 @dataclass(frozen=True, slots=True)

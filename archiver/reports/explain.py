@@ -6,6 +6,8 @@ from datetime import datetime
 import msgspec
 
 from archiver.ledger.values import History, Version
+from archiver.ledger.values_retention import Tombstone
+from archiver.proof.retention.decide import Decision
 from archiver.reports.explained_proof import ExplainedRecord, ExplainedVerification, Proof
 from archiver.reports.run_report import stamp
 
@@ -38,6 +40,29 @@ class ExplainedTry(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
 
 
+class ExplainedRetention(msgspec.Struct, frozen=True, kw_only=True):
+    """What the rules and holds make of it now; `until` is null where no rule says when."""
+
+    verdict: str
+    reason: str
+    rule: str
+    until: str | None
+    holds: list[str]
+    locked_until: str | None
+
+
+class ExplainedTombstone(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands for a recording that is gone; `removed_at` is null while something of it may still lie there."""
+
+    key: str
+    kind: str
+    rule: str
+    reference: str
+    expired_at: str
+    removed_at: str | None
+    run_id: str
+
+
 class Explained(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a recording in one account."""
 
@@ -62,6 +87,8 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
     verifications: list[ExplainedVerification]
     verifications_total: int
     audit: list[ExplainedRecord]
+    retention: ExplainedRetention | None
+    tombstone: ExplainedTombstone | None
 
 
 class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,8 +98,8 @@ class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
     found: list[Explained]
 
 
-def explained(known: History, in_store: Sequence[str], proof: Proof) -> Explained:
-    """What the ledger knows, what the store shows of each version just now, and what the audit trail says."""
+def explained(known: History, in_store: Sequence[str], proof: Proof, decision: Decision | None) -> Explained:
+    """What the ledger knows, what the store shows of each version just now, what the audit trail and the rules say."""
     return Explained(
         account_id=known.account_id,
         recording_id=known.recording_id,
@@ -107,6 +134,31 @@ def explained(known: History, in_store: Sequence[str], proof: Proof) -> Explaine
         verifications=proof.verifications,
         verifications_total=proof.verifications_total,
         audit=proof.records,
+        retention=None if decision is None else _retention(decision),
+        tombstone=None if known.tombstone is None else _tombstone(known.tombstone),
+    )
+
+
+def _retention(decision: Decision) -> ExplainedRetention:
+    return ExplainedRetention(
+        verdict=decision.verdict.value,
+        reason=decision.reason.value,
+        rule=decision.rule,
+        until=_stamp(decision.until_at),
+        holds=list(decision.holds),
+        locked_until=_stamp(decision.lock_until_at),
+    )
+
+
+def _tombstone(known: Tombstone) -> ExplainedTombstone:
+    return ExplainedTombstone(
+        key=known.key,
+        kind=known.kind.value,
+        rule=known.rule,
+        reference=known.reference,
+        expired_at=stamp(known.expired_at),
+        removed_at=_stamp(known.removed_at),
+        run_id=known.run_id,
     )
 
 

@@ -11,6 +11,7 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
 
     `ledger` is `replaced` or `updated`, or `unchanged` when it was stopped before its end; `set_aside` is where the
     old one lies, `reason` why it was replaced. `calendar` says whether it still knows what was listed: `kept` or `lost`.
+    `tombstones` stand for recordings that retention has removed.
     """
 
     run_id: str
@@ -25,6 +26,7 @@ class RebuildReport(msgspec.Struct, frozen=True, kw_only=True):
     bytes: int
     entered: int
     known: int
+    tombstones: int
     duration_s: float
     problems: list[RebuildProblem]
     problems_total: int
@@ -48,6 +50,7 @@ def rebuild_report(
         bytes=found.bytes,
         entered=found.entered,
         known=found.known,
+        tombstones=found.tombstones,
         duration_s=round(took_s, 3),
         problems=found.problems,
         problems_total=len(found.problems),

@@ -32,6 +32,7 @@ from archiver.settings.sections import (
     ListingSettings,
     MonitoringSettings,
     PbxSettings,
+    RetentionSettings,
     StoreSettings,
     TransferSettings,
 )
@@ -39,7 +40,15 @@ from archiver.settings.sections import (
 _PREFIX = "ARCHIVER_"
 _PASSWORD_VARIABLE = "ARCHIVER_PBX__PASSWORD"  # noqa: S105  (a name, not a password)
 _SECRET_KEYS = frozenset(
-    {"pbx.password", "pbx.password_command", "ledger.url", "monitoring.heartbeat_url", "monitoring.notify_urls"}
+    {
+        "pbx.password",
+        "pbx.password_command",
+        "ledger.url",
+        "monitoring.heartbeat_url",
+        "monitoring.notify_urls",
+        # Its patterns may be people's numbers.
+        "retention.rules",
+    }
 )
 
 
@@ -65,6 +74,7 @@ class Settings(BaseSettings):
     archive: ArchiveSettings = ArchiveSettings()
     store: StoreSettings = StoreSettings()
     monitoring: MonitoringSettings = MonitoringSettings()
+    retention: RetentionSettings = RetentionSettings()
     ledger: LedgerSettings = LedgerSettings()
     cluster: ClusterSettings = ClusterSettings()
     _origin: _Origin = PrivateAttr(default_factory=_Origin)

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 
 from archiver.settings import checks
 from archiver.settings.bandwidth import Bandwidth
+from archiver.settings.retention import RetentionRule, retention_rules
 
 
 def _whole(default: int, low: int, high: int) -> Any:
@@ -145,6 +146,12 @@ class MonitoringSettings(_Section):
     def listening(self) -> tuple[str, int] | None:
         """Host and port of `metrics_listen`; None for ''."""
         return checks.listening(self.metrics_listen) if self.metrics_listen else None
+
+
+class RetentionSettings(_Section):
+    """`[retention]`: what may go, and when; without a rule nothing ever does."""
+
+    rules: Annotated[tuple[RetentionRule, ...], BeforeValidator(retention_rules)] = ()
 
 
 class LedgerSettings(_Section):

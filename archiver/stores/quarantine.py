@@ -3,6 +3,7 @@
 from archiver.keys import safe_id
 from archiver.stores.archive_folder import ArchiveFolder
 from archiver.stores.base import Media
+from archiver.stores.disk import spoken_but_absent
 from archiver.stores.publishing import Placement
 from archiver.stores.spool import SpooledMedia
 from archiver.stores.temporaries import OWN_FOLDER
@@ -31,3 +32,24 @@ class Quarantine:
             kept = Placement(segments, f"{name}.bytes", media)
         self._folder.publisher.publish([kept, beside])
         return kept.path
+
+    def remove(self, *, account_id: str, recording_id: str) -> int:
+        """Remove all that is kept of a recording, durably; how many files it was.
+
+        Raises:
+            StoreDenied, StoreUnavailable: some may be removed; the same call removes the rest.
+        """
+        segments = (OWN_FOLDER, "quarantine", safe_id(account_id))
+        disk, start, removed = self._folder.disk, f"{safe_id(recording_id)}.", 0
+        path = "/".join((self._folder.path, *segments))
+        try:
+            with self._folder.folders.use(segments, create=False) as folder, spoken_but_absent(path):
+                for found in disk.scan(folder.fd):
+                    if found.name.startswith(start) and not found.is_folder:
+                        disk.unlink(found.name, dir_fd=folder.fd)
+                        removed += 1
+                if removed and self._folder.durable:
+                    folder.settle()
+        except FileNotFoundError:
+            return removed
+        return removed

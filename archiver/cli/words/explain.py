@@ -30,6 +30,7 @@ def _told(found: "Explained") -> Iterator[str]:
         if version.damaged_at:
             yield f"                   found damaged at {version.damaged_at}, replaced by the next version, and left there"
         yield f"                   named by {version.manifest or 'no manifest yet'}"
+    yield from _retention(found)
     for record in found.audit:
         said = f", expected {record.expected}, found {record.found}" if record.found else ""
         yield f"  {record.what:<16} {record.at} {record.result}: {record.key}{said}"
@@ -44,6 +45,25 @@ def _told(found: "Explained") -> Iterator[str]:
         yield f"  quarantined      SHA-256 {found.quarantined_sha256}"
     if found.next_attempt_at:
         yield f"  next try         at {found.next_attempt_at} or in the next run after it"
+
+
+def _retention(found: "Explained") -> Iterator[str]:
+    """What rules and holds make of it, or what stands in its place."""
+    dead, said = found.tombstone, found.retention
+    if dead is not None:
+        why = f"by rule {dead.rule}" if dead.kind == "expired" else f"at a request ({dead.reference})"
+        yield f"  gone             {dead.kind} {why} at {dead.expired_at}, run {dead.run_id}"
+        yield f"  tombstone        {dead.key}"
+        if dead.removed_at is None:
+            yield "                   not removed whole yet; the next `archiver retention apply` finishes it"
+    if said is not None:
+        until = f" until {said.until}" if said.until else ""
+        by = f"rule {said.rule}{until}" if said.rule else "no rule, for ever"
+        yield f"  retention        {said.verdict} ({said.reason}): {by}"
+        if said.holds:
+            yield f"  held             by {', '.join(said.holds)}"
+        if said.reason == "locked":
+            yield f"  locked           until {said.locked_until or 'the legal hold of the store is lifted'}"
 
 
 def _seconds(duration_ms: int | None) -> str:

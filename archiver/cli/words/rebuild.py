@@ -27,6 +27,7 @@ def rebuild_words(report: "RebuildReport") -> str:
         f"  recordings        {report.objects:>12,}   {size(report.bytes)}, {report.sidecars:,} sidecars",
         f"  entered           {report.entered:>12,}",
         f"  known before      {report.known:>12,}",
+        *([f"  tombstones        {report.tombstones:>12,}"] if report.tombstones else []),
         f"  took              {report.duration_s:>12,.1f} s",
     ]
     for problem in report.problems[:SHOWN]:

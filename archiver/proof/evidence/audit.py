@@ -39,6 +39,8 @@ class What(StrEnum):
     MANIFEST = "manifest"
     RECOVERED = "recovered"
     EXPIRED = "expired"
+    ERASED = "erased"
+    EXTENDED = "extended"
     HOLD_ADDED = "hold_added"
     HOLD_RELEASED = "hold_released"
     EXPORTED = "exported"
@@ -48,8 +50,9 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The small facts of a record; each kind of record has a few of them. Texts are stable words, digests, or sizes.
 
     `since` and `until` bound a period; `share_from` and `share` (of 10,000) are the sample of a verification; `lines` and
-    `size_bytes` are a manifest's; `dropped_bytes` is the torn end that a dead process left. `case`, `reference` and `by` of
-    an export stand here as somebody gave them on the command line.
+    `size_bytes` are a manifest's; `dropped_bytes` is the torn end that a dead process left. `case`, `reference` and `by`
+    stand here as somebody gave them on the command line. `rule` and `kept_until` are of retention; `ids`, `ids_count` and
+    `patterns` (the SHA-256 of each) of a hold, whose file has them in full.
     """
 
     since: str | None = None
@@ -79,6 +82,11 @@ class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     case: str | None = None
     reference: str | None = None
     by: str | None = None
+    rule: str | None = None
+    kept_until: str | None = None
+    ids: tuple[str, ...] = ()
+    ids_count: int | None = None
+    patterns: tuple[str, ...] = ()
 
 
 _NONE = Details()

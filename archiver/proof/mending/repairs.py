@@ -10,7 +10,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from enum import StrEnum
 
-from archiver.keys import sidecar_key
+from archiver.keys import TOMBSTONE_ENDING, sidecar_key
 from archiver.ledger.values import ArchivedEntry
 from archiver.proof.verification.findings import Finding, Kind
 
@@ -54,6 +54,7 @@ _FORMER = "an earlier version, and the source serves the later one only; it was 
 _UNDECIDED = "the ledger and the sidecar were both changed, and nobody can tell who is right"
 _WITNESS = "evidence is never written anew; docs/evidence.md says what it still proves"
 _OF_CDRS = "CDRs that are gone or damaged are archived again by `archiver reconcile` of their day"
+_OF_TOMBSTONE = "a tombstone is never written anew; the audit trail tells of what it stood for"
 _LEFT = {
     Kind.FOREIGN_OBJECT: "no entry names it; it was not touched",
     Kind.STALE_TEMPORARY: "not touched; the next run clears it",
@@ -71,7 +72,8 @@ def repairs_of(findings: Sequence[Finding], entries: Mapping[str, ArchivedEntry]
     for place, finding in enumerate(findings):
         key = None if finding.kind in _LEFT else of_media.get(finding.key)
         if key is None:
-            why = _LEFT.get(finding.kind, _OF_CDRS)
+            otherwise = _OF_TOMBSTONE if finding.key.endswith(TOMBSTONE_ENDING) else _OF_CDRS
+            why = _LEFT.get(finding.kind, otherwise)
             repairs.append(Repair(Action.LEAVE, (place,), why=why))
         else:
             grouped.setdefault(key, []).append(place)

@@ -10,8 +10,9 @@ from collections.abc import Sequence
 import msgspec
 
 from archiver.errors import ArchiverError, first_of
-from archiver.ledger.base import Ledger
+from archiver.ledger.base_retention import RetentionLedger
 from archiver.ledger.values_rebuilding import Entering, StoredRecording
+from archiver.ledger.values_retention import StoredTombstone
 from archiver.pipeline.threads import Threads
 from archiver.proof.reconciliation.cdr_files import read_cdr_file
 from archiver.proof.restoration.stored import Group, Groups, Misfit, Read, RebuildProblem, read_groups
@@ -30,7 +31,8 @@ _NOT_ENTERED = {
 class Rebuilt(msgspec.Struct, kw_only=True):
     """What a walk over the store came to; `complete` is false when it was stopped before its end.
 
-    `entered` were new to the ledger and `known` were not, versions each by itself.
+    `entered` were new to the ledger and `known` were not, versions each by itself. `tombstones` were found in the place of
+    what retention has removed.
     """
 
     complete: bool = False
@@ -39,11 +41,12 @@ class Rebuilt(msgspec.Struct, kw_only=True):
     bytes: int = 0
     entered: int = 0
     known: int = 0
+    tombstones: int = 0
     problems: list[RebuildProblem] = msgspec.field(default_factory=list)
 
 
 async def rebuild(
-    ledger: Ledger, store: Store, threads: Threads, *, full: bool, stop: asyncio.Event, remote: bool = False
+    ledger: RetentionLedger, store: Store, threads: Threads, *, full: bool, stop: asyncio.Event, remote: bool = False
 ) -> Rebuilt:
     """Enter everything that lies in the store and has its sidecar, until `stop` is set.
 
@@ -80,13 +83,14 @@ async def rebuild(
 class _Entering:
     """Reads shares of the store and enters what they hold, many shares to a transaction."""
 
-    def __init__(self, ledger: Ledger, store: Store, threads: Threads, *, full: bool) -> None:
+    def __init__(self, ledger: RetentionLedger, store: Store, threads: Threads, *, full: bool) -> None:
         self.rebuilt = Rebuilt()
         self._ledger = ledger
         self._store = store
         self._threads = threads
         self._full = full
         self._waiting: list[StoredRecording] = []
+        self._tombstones: list[StoredTombstone] = []
         self._bare: list[str] = []
 
     async def read(self, some: list[Group]) -> None:
@@ -98,7 +102,8 @@ class _Entering:
         self.rebuilt.problems += read.problems
         self._bare += read.bare
         self._waiting += read.stored
-        if len(self._waiting) >= _ENTERED_AT_ONCE:
+        self._tombstones += read.tombstones
+        if len(self._waiting) + len(self._tombstones) >= _ENTERED_AT_ONCE:
             await self._enter()
 
     async def finish(self, *, complete: bool) -> None:
@@ -106,7 +111,7 @@ class _Entering:
         await self._enter()
         if complete and self._bare:
             bare = set(self._bare) - await self._ledger.damaged_keys()
-            bare -= {file.key for file in await self._ledger.cdr_files()}
+            bare -= {file.key for file in await self._ledger.cdr_files()} | await self._ledger.unfinished_keys()
             async for entry in self._ledger.objects():
                 bare.discard(entry.key)
             bare -= await self._enter_cdrs(sorted(bare))
@@ -128,7 +133,12 @@ class _Entering:
         return entered
 
     async def _enter(self) -> None:
+        # First, so that whatever else lies there of an expired recording is told and not entered.
+        tombstones, self._tombstones = self._tombstones, []
         waiting, self._waiting = self._waiting, []
+        if tombstones:
+            await self._ledger.enter_tombstones(tombstones)
+            self.rebuilt.tombstones += len(tombstones)
         if not waiting:
             return
         for stored, became in zip(waiting, await self._ledger.enter(waiting), strict=True):

@@ -12,9 +12,11 @@ from itertools import groupby, islice
 import msgspec
 
 from archiver.errors import ObjectNotFound, StoreRefused
-from archiver.keys import safe_id
+from archiver.keys import TOMBSTONE_ENDING, safe_id, sidecar_key
 from archiver.ledger.values_rebuilding import StoredRecording
+from archiver.ledger.values_retention import StoredTombstone
 from archiver.pbx.payloads import recording_of
+from archiver.proof.retention.tombstones import said_by, stored_tombstone
 from archiver.recording import Fixity, Recording
 from archiver.stores.base import ObjectHead, Store
 
@@ -37,6 +39,7 @@ class Misfit(StrEnum):
     DIGEST = "digest"
     LEDGER_DIFFERS = "ledger_differs"
     EXPIRED = "expired"
+    NO_TOMBSTONE = "no_tombstone"
     UNREADABLE = "unreadable"
 
 
@@ -70,6 +73,7 @@ class Read:
     """What a share of the store came to: recordings to enter, problems, and the keys of objects without a sidecar."""
 
     stored: list[StoredRecording] = field(default_factory=list)
+    tombstones: list[StoredTombstone] = field(default_factory=list)
     problems: list[RebuildProblem] = field(default_factory=list)
     bare: list[str] = field(default_factory=list)
     objects: int = 0
@@ -107,7 +111,8 @@ def read_groups(store: Store, groups: Sequence[Group], *, full: bool) -> Read:
         StoreUnavailable, StoreDenied: the store does not answer.
     """
     read = Read()
-    for group in groups:
+    for whole in groups:
+        group = _without_the_gone(store, whole, read)
         media = {head.key: head for head in group if not head.key.endswith(_BESIDE)}
         claimed: set[str] = set()
         for head in group:
@@ -118,6 +123,29 @@ def read_groups(store: Store, groups: Sequence[Group], *, full: bool) -> Read:
         read.size_bytes += sum(head.size_bytes for head in media.values())
         read.bare += [key for key in media if key not in claimed]
     return read
+
+
+def _without_the_gone(store: Store, group: Group, read: Read) -> Group:
+    """The objects of a recording, but for its tombstone and what that says is to be removed."""
+    dead = next((head for head in group if head.key.endswith(TOMBSTONE_ENDING)), None)
+    if dead is None:
+        return group
+    rest = [head for head in group if head is not dead]
+    try:
+        body = b"".join(store.open(dead.key)) if dead.size_bytes <= _MOST_BYTES else b""
+    except (ObjectNotFound, StoreRefused) as error:
+        read.problem(Misfit.UNREADABLE, dead.key, str(error))
+        return rest
+    said = said_by(body)
+    keys = set() if said is None else {*said.keys, *map(sidecar_key, said.keys)}
+    lying = {head.key for head in rest}
+    elsewhere = [key for key in keys - lying if not key.startswith(f"{_stem(dead.key)}.")]
+    found = stored_tombstone(dead.key, body, is_alone=not keys & lying and not any(map(store.head, elsewhere)))
+    if isinstance(found, str):
+        read.problem(Misfit.NO_TOMBSTONE, dead.key, found)
+        return rest
+    read.tombstones.append(found)
+    return [head for head in rest if head.key not in keys]
 
 
 def _read_sidecar(

@@ -26,6 +26,7 @@ from archiver.stores.base import ObjectHead, Store
 _LOOK_AHEAD = 256
 """Entries come in the order of their media's keys, which differs from that of all keys by a recording's versions only."""
 _HEADS_AT_ONCE = 5000
+_OF_NO_VERSION = 0
 _key_of = itemgetter(0)
 _new = tuple.__new__
 """Makes a named tuple in half the time."""
@@ -38,6 +39,8 @@ class Part(Enum):
     SIDECAR = "sidecar"
     CDRS = "cdrs"
     """No part of a recording: a day's archived CDRs."""
+    TOMBSTONE = "tombstone"
+    """What stands for a recording that is gone."""
 
 
 class Expected(NamedTuple):
@@ -49,9 +52,11 @@ class Expected(NamedTuple):
 
     @property
     def part(self) -> Part:
-        """Media, sidecar, or CDRs."""
+        """Media, sidecar, CDRs or a tombstone, which alone is of no version."""
         if not self.is_media:
             return Part.SIDECAR
+        if self.row.version == _OF_NO_VERSION:
+            return Part.TOMBSTONE
         return Part.MEDIA if self.row.recording_id else Part.CDRS
 
     @property
@@ -147,8 +152,8 @@ def compared(expected: Sequence[Expected], heads: Sequence[ObjectHead]) -> Stret
     return Stretch(present, missing, strays)
 
 
-async def expected_objects(ledger: Ledger, *, sidecars: bool) -> AsyncGenerator[list[Expected], None]:
-    """Every object that the ledger knows, in the order of the keys, in batches; `sidecars` wants one for each medium."""
+async def _of_recordings(ledger: Ledger, *, sidecars: bool) -> AsyncGenerator[list[Expected], None]:
+    """Media, sidecars and CDRs."""
     waiting: list[Expected] = []
     cdrs = sorted(map(_of_cdrs, await ledger.cdr_files()), key=_key_of)
     async for rows in ledger.object_rows():
@@ -167,6 +172,53 @@ async def expected_objects(ledger: Ledger, *, sidecars: bool) -> AsyncGenerator[
             waiting = waiting[-_LOOK_AHEAD:]
     if waiting or cdrs:
         yield waiting + cdrs
+
+
+async def expected_objects(ledger: Ledger, *, sidecars: bool) -> AsyncGenerator[list[Expected], None]:
+    """Every object that the ledger knows, in the order of the keys, in batches; `sidecars` wants one for each medium."""
+    async with (
+        aclosing(_of_recordings(ledger, sidecars=sidecars)) as recordings,
+        aclosing(_of_tombstones(ledger)) as tombstones,
+    ):
+        left, right = _Side(recordings), _Side(tombstones)
+        while True:
+            await left.fill()
+            await right.fill()
+            if right.ended:
+                # As it mostly is; what stays are whole batches, untouched.
+                if left.ended:
+                    return
+                yield left.up_to(None)
+                continue
+            ends = [side.items[-1].key for side in (left, right) if side.items]
+            bound = min(ends) if not left.ended else None
+            if both := sorted([*left.up_to(bound), *right.up_to(bound)], key=_key_of):
+                yield both
+
+
+async def _of_tombstones(ledger: Ledger) -> AsyncGenerator[list[Expected], None]:
+    async with aclosing(ledger.tombstone_rows()) as batches:
+        async for rows in batches:
+            yield [
+                Expected(
+                    row.key,
+                    True,
+                    ObjectRow(
+                        entry_id=row.entry_id,
+                        version=_OF_NO_VERSION,
+                        key=row.key,
+                        size_bytes=row.size_bytes,
+                        sha256=row.sha256,
+                        sidecar_sha256=None,
+                        archived_ms=row.expired_ms,
+                        account_id=row.account_id,
+                        recording_id=row.recording_id,
+                        dated_s=row.dated_s,
+                        is_current=1,
+                    ),
+                )
+                for row in rows
+            ]
 
 
 def _of_cdrs(file: CdrFile) -> Expected:

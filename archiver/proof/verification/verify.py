@@ -22,7 +22,7 @@ from archiver.pipeline.threads import Threads
 from archiver.proof.verification.findings import Difference, Facts, Finding, Stray, findings_of
 from archiver.proof.verification.inventory import Expected, Part, Stretch, stretches
 from archiver.proof.verification.reading import GONE_AFTER, Looked, portions, read_all_of, read_stray
-from archiver.recording import Fixity
+from archiver.recording import Fixity, Status
 from archiver.stores.base import ObjectHead, Store
 from archiver.window import Window
 
@@ -112,7 +112,9 @@ async def verify(
     Raises:
         LedgerError, StoreError: the comparison itself is not possible, or the store gives one object after another not.
     """
-    damaged = await ledger.damaged_keys()
+    beside = await ledger.damaged_keys()
+    # What an expiry under way, or one that was killed, may have left is neither missing nor foreign.
+    passed = beside | {sidecar_key(key) for key in beside} | await ledger.unfinished_keys()
     look = _Look(store, threads, scope, busy_at, Facts(stale=list(stale)), stop)
     failed: ArchiverError | None = None
     try:
@@ -123,11 +125,12 @@ async def verify(
             async for stretch in found:
                 if stop.is_set():
                     break
-                await look.at(_in_scope(stretch, scope, damaged), group)
+                await look.at(_in_scope(stretch, scope, passed), group)
     except* ArchiverError as errors:
         failed = first_of(errors)
     if failed is not None:
         raise failed
+    look.facts.missing = await _still_expected(ledger, look.facts.missing)
     if not stop.is_set():
         await look.at_strays()
     report = VerifyReport(
@@ -141,10 +144,33 @@ async def verify(
     return Verified(report, look.facts, entries_of(look.facts))
 
 
+async def _still_expected(ledger: Ledger, missing: list[Expected]) -> list[Expected]:
+    """What is missing, but for recordings that retention has let go since this verification began."""
+    asked: dict[str, set[str]] = {}
+    for item in missing:
+        if item.part in {Part.MEDIA, Part.SIDECAR}:
+            entry = item.entry
+            asked.setdefault(entry.account_id, set()).add(entry.recording_id)
+    if any(item.part is Part.CDRS for item in missing):
+        known = {file.key for file in await ledger.cdr_files()}
+        missing = [item for item in missing if item.part is not Part.CDRS or item.key in known]
+    gone: set[tuple[str, str]] = set()
+    for account_id, ids in asked.items():
+        found = await ledger.statuses(account_id, sorted(ids))
+        gone |= {(account_id, an_id) for an_id, status in found.items() if status is Status.EXPIRED}
+    if not gone:
+        return missing
+    return [
+        item
+        for item in missing
+        if item.part is Part.TOMBSTONE or (item.entry.account_id, item.entry.recording_id) not in gone
+    ]
+
+
 def entries_of(facts: Facts) -> Mapping[str, ArchivedEntry]:
     """The entries that facts are about, by their media's key."""
     about = [*facts.missing, *(difference.expected for difference in facts.different)]
-    return {item.row.key: item.entry for item in about if item.part is not Part.CDRS}
+    return {item.row.key: item.entry for item in about if item.part not in {Part.CDRS, Part.TOMBSTONE}}
 
 
 class _Look:
@@ -220,17 +246,17 @@ class _Look:
             self.facts.missing.append(looked.wrong)
 
     def _count(self, items: Sequence[Expected]) -> None:
-        sizes = [item.row.size_bytes for item in items if item.is_media and item.row.recording_id]
+        # As Part.MEDIA, spelled out since there may be millions.
+        sizes = [item.row.size_bytes for item in items if item.is_media and item.row.recording_id and item.row.version]
         self.objects += len(sizes)
         self.size_bytes += sum(sizes)
 
 
-def _in_scope(stretch: Stretch, scope: Scope, damaged: frozenset[str]) -> Stretch:
+def _in_scope(stretch: Stretch, scope: Scope, passed: frozenset[str]) -> Stretch:
     """What of a stretch is asked for; what no entry names belongs to no period."""
     strays: Sequence[ObjectHead] = stretch.strays
-    if damaged and strays:
-        beside = {sidecar_key(key) for key in damaged}
-        strays = [head for head in strays if head.key not in damaged and head.key not in beside]
+    if passed and strays:
+        strays = [head for head in strays if head.key not in passed]
     if scope.period is None and scope.share >= SHARES:
         return Stretch(stretch.present, stretch.missing, strays)
     if scope.period is not None:
