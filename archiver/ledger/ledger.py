@@ -1,28 +1,24 @@
 """The ledger's promise kept over SQLAlchemy Core: each method is one job for the writer, or one outcome handed over."""
 
-import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Collection, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncGenerator, AsyncIterator, Collection, Mapping, Sequence
 from contextlib import aclosing
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Any
 
-from sqlalchemy import Connection, Executable, Row
+from sqlalchemy import Connection, Row
 
 from archiver.errors import LedgerError
 from archiver.ledger import (
     claims,
     coverage,
     history,
-    holding,
     pages,
     reading,
     rebuilding,
     reconciling,
     repairing,
-    retention,
     runs,
     schema,
     sealing,
@@ -31,6 +27,7 @@ from archiver.ledger.backend import Backend
 from archiver.ledger.base_repair import Repairable
 from archiver.ledger.columns import milliseconds, plain, seconds
 from archiver.ledger.entries import find_account
+from archiver.ledger.retaining import RetentionCalls
 from archiver.ledger.settling import Settled, settled_of, tries_of, write_settled
 from archiver.ledger.sqlite import SqliteBackend
 from archiver.ledger.values import (
@@ -50,24 +47,13 @@ from archiver.ledger.values import (
 )
 from archiver.ledger.values_rebuilding import Entering, StoredRecording
 from archiver.ledger.values_reconciling import CdrFile, Standing
-from archiver.ledger.values_retention import (
-    Expiring,
-    Expiry,
-    Hold,
-    KnownHold,
-    RetentionRow,
-    StoredTombstone,
-    TombstoneRow,
-    Unfinished,
-)
 from archiver.ledger.values_sealing import Sealed, TrailMark, TrailMarkName, Unsealed
+from archiver.ledger.walk import walked
 from archiver.ledger.writer import Writer
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
 
-_T = TypeVar("_T")
 _SQLITE = "sqlite:///"
-_ARCHIVED_BATCH = 2000
 _RUNS_BATCH = 10
 """Mostly the first is asked for; each may bring a report of some ten thousand bytes."""
 
@@ -89,7 +75,7 @@ async def open_ledger(url: str, *, create: bool = True, busy_timeout_s: float = 
     return SqlLedger(backend, writer)
 
 
-class SqlLedger:
+class SqlLedger(RetentionCalls):
     """Keeps the promise of `base.Ledger`; made by `open_ledger`."""
 
     def __init__(self, backend: Backend, writer: Writer[Settled]) -> None:
@@ -234,29 +220,10 @@ class SqlLedger:
 
     async def object_rows(self) -> AsyncGenerator[Sequence[ObjectRow], None]:
         """See the promise; one long read of its own, which holds up nobody."""
-        async for batch in self._walked(reading.archived_objects(), _object_rows):
-            yield batch
-
-    async def tombstone_rows(self) -> AsyncGenerator[Sequence[TombstoneRow], None]:
-        """See the promise."""
-        async for batch in self._walked(retention.tombstone_rows(), _tombstone_rows):
-            yield batch
-
-    async def retention_rows(self, account_ids: Sequence[str] = ()) -> AsyncGenerator[Sequence[RetentionRow], None]:
-        """See the promise; one long read of its own, which holds up nobody."""
-        async for batch in self._walked(retention.rows_of(account_ids), retention.completed):
-            yield batch
-
-    async def _walked(
-        self, chosen: Executable, make: "Callable[[Connection, Sequence[Row[Any]]], Sequence[_T]]"
-    ) -> AsyncGenerator[Sequence[_T], None]:
         await self._writer.flush()
-        walk = _Walk(self._backend, chosen, make)
-        try:
-            while batch := await walk.batch():
+        async with aclosing(walked(self._backend, reading.archived_objects(), _object_rows)) as batches:
+            async for batch in batches:
                 yield batch
-        finally:
-            await walk.close()
 
     async def standings(self, account_id: str, recording_ids: Sequence[str]) -> Sequence[Standing]:
         """See the promise."""
@@ -320,60 +287,6 @@ class SqlLedger:
         noted = tries_of(run.run_no, entry.entry_id, tries)
         await self._writer.write(partial(repairing.note_tries, entry=entry, tries=noted))
 
-    async def unfinished_keys(self) -> frozenset[str]:
-        """See the promise."""
-        return await self._writer.read(retention.unfinished_keys)
-
-    async def known_holds(self) -> Sequence[KnownHold]:
-        """See the promise."""
-        return await self._writer.read(holding.read_holds)
-
-    async def add_hold(self, hold: Hold) -> bool:
-        """See the promise."""
-        return await self._writer.write(partial(holding.add_hold, hold=hold))
-
-    async def release_hold(self, name: str, *, by: str, at: datetime, reason: str) -> Hold | None:
-        """See the promise."""
-        job = partial(holding.release_hold, name=name, by=by, at_ms=milliseconds(at), reason=reason)
-        return await self._writer.write(job)
-
-    async def retention_row(self, account_id: str, recording_id: str) -> RetentionRow | None:
-        """See the promise."""
-        return await self._writer.read(partial(retention.read_row, account_id=account_id, recording_id=recording_id))
-
-    async def expire(self, run: Run, expiries: Sequence[Expiry], *, holds_through: int) -> Sequence[Expiring]:
-        """See the promise."""
-        return await self._writer.write(
-            partial(retention.expire, run_no=run.run_no, expiries=expiries, holds_through=holds_through)
-        )
-
-    async def unfinished_expiries(self, limit: int, *, after: int = 0) -> Sequence[Unfinished]:
-        """See the promise."""
-        return await self._writer.read(partial(retention.read_unfinished, limit=limit, after=after))
-
-    async def removed(self, entry_ids: Sequence[int], *, at: datetime) -> None:
-        """See the promise."""
-        await self._writer.write(partial(retention.note_removed, entry_ids=entry_ids, at_ms=milliseconds(at)))
-
-    async def expire_cdr_files(self, files: Sequence[CdrFile], *, at: datetime, holds_through: int) -> bool:
-        """See the promise."""
-        keys = [file.key for file in files]
-        return await self._writer.write(
-            partial(retention.expire_cdr_files, keys=keys, at_ms=milliseconds(at), holds_through=holds_through)
-        )
-
-    async def expiring_cdr_files(self) -> Sequence[CdrFile]:
-        """See the promise."""
-        return await self._writer.read(partial(reconciling.read_cdr_files, account_id=None, day=None, expired=True))
-
-    async def forget_cdr_files(self, files: Sequence[CdrFile]) -> None:
-        """See the promise."""
-        await self._writer.write(partial(retention.forget_cdr_files, keys=[file.key for file in files]))
-
-    async def enter_tombstones(self, stored: Sequence[StoredTombstone]) -> int:
-        """See the promise."""
-        return await self._writer.write(partial(retention.enter_tombstones, stored=stored))
-
     async def unsealed(self, limit: int) -> Sequence[Unsealed]:
         """See the promise."""
         return await self._writer.read(partial(sealing.read_unsealed, limit=limit))
@@ -395,50 +308,8 @@ class SqlLedger:
         await self._writer.close()
 
 
-class _Walk(Generic[_T]):
-    """One statement whose rows are read bit by bit, on a connection and a thread of its own."""
-
-    def __init__(
-        self, backend: Backend, chosen: Executable, make: Callable[[Connection, Sequence[Row[Any]]], Sequence[_T]]
-    ) -> None:
-        self._backend = backend
-        self._chosen = chosen
-        self._make = make
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
-        self._connection: Connection | None = None
-        self._rows: Iterator[Sequence[Row[Any]]] = iter(())
-
-    async def batch(self) -> Sequence[_T]:
-        """The next rows, none at the end."""
-        return await asyncio.wrap_future(self._thread.submit(self._next))
-
-    async def close(self) -> None:
-        """Give everything back."""
-        closing = self._thread.submit(self._close)
-        self._thread.shutdown(wait=False)
-        await asyncio.shield(asyncio.wrap_future(closing))
-
-    def _next(self) -> Sequence[_T]:
-        try:
-            if self._connection is None:
-                self._connection = self._backend.connect_to_read()
-                self._backend.begin(self._connection, write=False)
-                self._rows = self._connection.execute(self._chosen).partitions(_ARCHIVED_BATCH)
-            return self._make(self._connection, next(self._rows, ()))
-        except self._backend.errors as error:
-            raise self._backend.explain(error) from error
-
-    def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-
-
 def _object_rows(_: Connection, rows: Sequence[Row[Any]]) -> Sequence[ObjectRow]:
     return [ObjectRow._make(row) for row in rows]
-
-
-def _tombstone_rows(_: Connection, rows: Sequence[Row[Any]]) -> Sequence[TombstoneRow]:
-    return [TombstoneRow._make(row) for row in rows]
 
 
 def backend_of(url: str, *, busy_timeout_s: float) -> SqliteBackend:

@@ -1,0 +1,67 @@
+"""Long reads: one statement whose rows are read bit by bit, beside all other work."""
+
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, Generic, TypeVar
+
+from sqlalchemy import Connection, Executable, Row
+
+from archiver.ledger.backend import Backend
+
+_T = TypeVar("_T")
+_BATCH = 2000
+
+
+async def walked(
+    backend: Backend, chosen: Executable, make: Callable[[Connection, Sequence[Row[Any]]], Sequence[_T]]
+) -> AsyncGenerator[Sequence[_T], None]:
+    """What `make` makes of the statement's rows, in batches, as they are at the first of them.
+
+    Raises:
+        LedgerError.
+    """
+    walk = _Walk(backend, chosen, make)
+    try:
+        while batch := await walk.batch():
+            yield batch
+    finally:
+        await walk.close()
+
+
+class _Walk(Generic[_T]):
+    """One statement whose rows are read bit by bit, on a connection and a thread of its own."""
+
+    def __init__(
+        self, backend: Backend, chosen: Executable, make: Callable[[Connection, Sequence[Row[Any]]], Sequence[_T]]
+    ) -> None:
+        self._backend = backend
+        self._chosen = chosen
+        self._make = make
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
+        self._connection: Connection | None = None
+        self._rows: Iterator[Sequence[Row[Any]]] = iter(())
+
+    async def batch(self) -> Sequence[_T]:
+        """The next rows, none at the end."""
+        return await asyncio.wrap_future(self._thread.submit(self._next))
+
+    async def close(self) -> None:
+        """Give everything back."""
+        closing = self._thread.submit(self._close)
+        self._thread.shutdown(wait=False)
+        await asyncio.shield(asyncio.wrap_future(closing))
+
+    def _next(self) -> Sequence[_T]:
+        try:
+            if self._connection is None:
+                self._connection = self._backend.connect_to_read()
+                self._backend.begin(self._connection, write=False)
+                self._rows = self._connection.execute(self._chosen).partitions(_BATCH)
+            return self._make(self._connection, next(self._rows, ()))
+        except self._backend.errors as error:
+            raise self._backend.explain(error) from error
+
+    def _close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
