@@ -12,7 +12,7 @@ from archiver.engine.base import Seat
 from archiver.errors import SettingsError
 from archiver.keys import KeyTemplate
 from archiver.ledger.base import Ledger
-from archiver.ledger.ledger import open_ledger
+from archiver.ledger.ledger import SqlLedger, open_ledger
 from archiver.pbx.base import Access, Pbx, Secret
 from archiver.pbx.retrying import RetryPolicy
 from archiver.pipeline.feed import Budget
@@ -220,7 +220,7 @@ def make_bench(
     )
 
 
-async def known_ledger(settings: Settings, stack: AsyncExitStack) -> Ledger | None:
+async def known_ledger(settings: Settings, stack: AsyncExitStack) -> SqlLedger | None:
     """The ledger for reading, closed with the stack; None when no run has made one yet.
 
     Raises:

@@ -215,7 +215,6 @@ def with_troubles(good: PageFacts, *, parties: bool) -> PageFacts:
             without_rule=17,
             due=204,
             held=12,
-            locked=3,
         ),
         holds=[
             HoldSummary(

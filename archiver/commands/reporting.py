@@ -14,27 +14,29 @@ from pathlib import Path
 from archiver import __version__
 from archiver.assembly import known_ledger, refuse_what_is_not_built, utc_now
 from archiver.commands.fixity_records import read_fixity_records
+from archiver.commands.holding import all_holds
+from archiver.commands.policy import policy_of
 from archiver.commands.reported_runs import last_runs
 from archiver.destination import open_destination
 from archiver.errors import ArchiverError, StoreError
 from archiver.keys import sidecar_key
-from archiver.ledger.base import Ledger
+from archiver.ledger.ledger import SqlLedger
 from archiver.ledger.values_reporting import Noteworthy, Reasons
+from archiver.ledger.values_retention import KnownHold
 from archiver.proof.evidence.audit import Record, What
 from archiver.proof.verification.verify import Level
 from archiver.recording import Status
 from archiver.reports.fixity import FixityHistory, extent_of
 from archiver.reports.page.parties import parties_in_sidecar, parties_of
 from archiver.reports.page.rendering import page_of, verdict_of
+from archiver.reports.page.retention import hold_summaries, retention_summary
 from archiver.reports.page.values import (
     AccountFacts,
-    HoldSummary,
     NamedRecording,
     OpenFinding,
     PageFacts,
     Parties,
     Period,
-    RetentionSummary,
     Verification,
 )
 from archiver.reports.page.written import PageFigures
@@ -55,14 +57,12 @@ _DAY = timedelta(days=1)
 class PageRequest:
     """What `archiver report` was asked for; without `period` the last 13 months are drawn day by day.
 
-    What is not done within `max_age` is told as a problem. `retention` is None while there are no rules.
+    What is not done within `max_age` is told as a problem.
     """
 
     period: Window | None = None
     max_age: timedelta = timedelta(hours=26)
     with_parties: bool = False
-    retention: RetentionSummary | None = None
-    holds: Sequence[HoldSummary] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +110,6 @@ async def _facts(settings: Settings, request: PageRequest, at: datetime) -> Page
         period=_period(request.period, at.astimezone(zone).date(), settings),
         ledger_is_there=False,
         fixity_known=fixity is not None,
-        retention=request.retention,
-        holds=request.holds,
         with_parties=request.with_parties,
     )
     if fixity is not None:
@@ -131,7 +129,7 @@ async def _facts(settings: Settings, request: PageRequest, at: datetime) -> Page
         return await _with_parties(facts, await ledger.noteworthy(_MOST_NAMED), settings)
 
 
-async def _with_ledger(facts: PageFacts, ledger: Ledger, settings: Settings, request: PageRequest) -> PageFacts:
+async def _with_ledger(facts: PageFacts, ledger: SqlLedger, settings: Settings, request: PageRequest) -> PageFacts:
     expected = frozenset(settings.pbx.account_ids)
     status = await status_report(ledger, settings.pbx.account_ids, now=facts.made_at, max_age=request.max_age)
     known = {summary.account_id: summary for summary in await ledger.summaries()}
@@ -150,11 +148,16 @@ async def _with_ledger(facts: PageFacts, ledger: Ledger, settings: Settings, req
         )
     reasons: Reasons = await ledger.reasons()
     runs = await last_runs(ledger)
+    volumes = await ledger.volumes(facts.zone, now=facts.made_at)
+    holds = await _holds(settings, ledger)
+    policy = policy_of(settings, holds)
     return replace(
         facts,
         ledger_is_there=True,
         accounts=accounts,
-        volumes=await ledger.volumes(facts.zone, now=facts.made_at),
+        volumes=volumes,
+        retention=retention_summary(policy, volumes, facts.made_at),
+        holds=hold_summaries([each.hold for each in holds]),
         reasons=reasons.reasons,
         flags=reasons.flags,
         alarms=status.alarms,
@@ -162,6 +165,15 @@ async def _with_ledger(facts: PageFacts, ledger: Ledger, settings: Settings, req
         good_since=runs.good_since,
         last_good_at=runs.last_good_at,
     )
+
+
+async def _holds(settings: Settings, ledger: SqlLedger) -> list[KnownHold]:
+    """All holds, those among them that only a file tells of."""
+    destination = await asyncio.to_thread(open_destination, settings, durable=False, make=False)
+    try:
+        return await all_holds(destination, ledger)
+    finally:
+        await asyncio.to_thread(destination.close)
 
 
 async def _with_parties(facts: PageFacts, found: Sequence[Noteworthy], settings: Settings) -> PageFacts:

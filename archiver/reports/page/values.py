@@ -27,16 +27,17 @@ class RuleSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RetentionSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """What the retention plan comes to.
+    """What the retention rules come to, counted by account and day.
 
-    `without_rule` are kept for ever, `due` would expire now; `held` and `locked` would but for a hold or a lock.
+    `due` would expire now, unless the store has locked them; `held` are under a hold, `without_rule` kept for ever.
+    About `undecided` only their metadata can tell.
     """
 
     rules: Sequence[RuleSummary]
     without_rule: int
     due: int
     held: int
-    locked: int
+    undecided: int = 0
 
 
 class HoldSummary(msgspec.Struct, frozen=True, kw_only=True):
