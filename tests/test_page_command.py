@@ -71,6 +71,25 @@ def test_all_is_well_when_the_listing_reaches_up_to_now_and_everything_was_read(
         assert "has left nothing undone" in html
 
 
+def test_rules_and_holds_stand_on_the_page(tmp_path: Path) -> None:
+    with rig(tmp_path / "rig", recordings(12)) as the_rig:
+        assert the_rig.run().code == 0
+        rule = {"name": "quarter", "keep": "90d", "account_ids": [ACCOUNTS[0]]}
+        env = {"ARCHIVER_RETENTION__RULES": json.dumps([rule])}
+        _, html = report(the_rig)
+        assert "No retention rules are set" in html
+        what = ("--reason", "dispute", "--reference", "7 O 12", "--by", "Ann", "--id", recording(0).recording_id)
+        assert the_rig.command("hold", "add", "case-7", *what).code == 0
+        said = the_rig.command("report", "--html", str(the_rig.folder / "page.html"), env=env)
+        assert said.code == 0, said
+        html = (the_rig.folder / "page.html").read_text("utf-8")
+        assert "6 recordings would expire now" in html
+        assert "90 days" in html
+        assert "case-7" in html
+        plan = the_rig.command("retention", "plan", "--json", env=env).json
+        assert (plan["expire"], plan["keep"]) == (5, 7), plan
+
+
 def test_nobody_is_named_unless_asked_for(tmp_path: Path) -> None:
     rows = [talkative(1), talkative(2, account=1)]
     with rig(tmp_path / "rig", rows) as the_rig:
