@@ -1,5 +1,7 @@
 """The words of the domain: a recording, its status, its fixity."""
 
+import hashlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -21,6 +23,26 @@ class Fixity:
 
     size_bytes: int
     sha256: bytes
+
+
+class Counted(Iterator[bytes]):
+    """Chunks on their way; `fixity` is that of what went by."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        self._chunks = chunks
+        self._digest = hashlib.sha256()
+        self._size_bytes = 0
+
+    @property
+    def fixity(self) -> Fixity:
+        """Size and SHA-256."""
+        return Fixity(self._size_bytes, self._digest.digest())
+
+    def __next__(self) -> bytes:
+        chunk = next(self._chunks)
+        self._digest.update(chunk)
+        self._size_bytes += len(chunk)
+        return chunk
 
 
 @dataclass(frozen=True, slots=True)

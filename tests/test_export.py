@@ -30,7 +30,7 @@ from archive_rig import (
     rig,
 )
 
-from archiver.proof.export.cells import original
+from archiver.cells import original
 from archiver.proof.export.table import COLUMNS
 from archiver.simulator import SimulatedRecording
 from archiver.simulator.hostile import HOSTILE_TEXTS, hostile_recordings

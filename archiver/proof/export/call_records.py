@@ -13,9 +13,10 @@ from archiver.ledger.values_reconciling import CdrFile
 from archiver.pbx.payloads import cdr as decoded
 from archiver.pipeline.threads import Threads
 from archiver.proof.export.payload import Handed, Payload
-from archiver.proof.export.sources import Counted, difference, finding, words_of
+from archiver.proof.export.sources import difference, finding, words_of
 from archiver.proof.reconciliation.cdr_files import lines_of
 from archiver.proof.verification.findings import Finding, Kind
+from archiver.recording import Counted
 from archiver.stores.base import Store
 
 CDRS = "data/cdrs/"

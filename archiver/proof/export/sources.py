@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from archiver import sidecar
@@ -14,26 +13,6 @@ from archiver.proof.export.selection import Call, call_from, call_of
 from archiver.proof.verification.findings import Finding, Kind
 from archiver.recording import Fixity
 from archiver.stores.base import Store
-
-
-class Counted(Iterator[bytes]):
-    """Chunks on their way; `fixity` is that of what went by."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._digest = hashlib.sha256()
-        self._size_bytes = 0
-
-    @property
-    def fixity(self) -> Fixity:
-        """Size and SHA-256."""
-        return Fixity(self._size_bytes, self._digest.digest())
-
-    def __next__(self) -> bytes:
-        chunk = next(self._chunks)
-        self._digest.update(chunk)
-        self._size_bytes += len(chunk)
-        return chunk
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 
-from archiver.proof.export.cells import BEGINNING, line_of
+from archiver.cells import BEGINNING, line_of
 from archiver.proof.export.payload import Handed, Payload
 from archiver.proof.export.selection import Call
 from archiver.recording import Status

@@ -4,7 +4,6 @@ What a later look finds anew goes into a further part, so that nothing archived 
 same bytes.
 """
 
-import hashlib
 import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,7 +17,7 @@ from archiver.ledger.values_reconciling import CdrFile
 from archiver.pbx.payloads import cdr as decoded
 from archiver.pipeline.checks import ReceivedMedia
 from archiver.pipeline.tools import Spooling
-from archiver.recording import Cdr, Fixity
+from archiver.recording import Cdr, Counted, Fixity
 from archiver.stores.base import NewObject, Origin, Store
 
 _GZIP = 31
@@ -174,7 +173,7 @@ class DayOfCdrs:
     def _look(self, key: str) -> "_Part | None":
         """What a part holds, None when there is none."""
         try:
-            chunks = _Counted(self._tools.store.open(key))
+            chunks = Counted(self._tools.store.open(key))
         except ObjectNotFound:
             return None
         part = _Part(set(), 0, 0)
@@ -220,25 +219,6 @@ class Kept:
     changed: int
 
 
-class _Counted(Iterator[bytes]):
-    """Chunks on their way; `fixity` is that of what went by."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks = chunks
-        self._digest = hashlib.sha256()
-        self._size_bytes = 0
-
-    @property
-    def fixity(self) -> Fixity:
-        return Fixity(self._size_bytes, self._digest.digest())
-
-    def __next__(self) -> bytes:
-        chunk = next(self._chunks)
-        self._digest.update(chunk)
-        self._size_bytes += len(chunk)
-        return chunk
-
-
 def lines_of(chunks: Iterable[bytes]) -> Iterator[bytes]:
     """The lines of a gzip file, with their ends; memory holds a line and a piece of the file at a time.
 
@@ -271,7 +251,7 @@ def read_cdr_file(store: Store, key: str) -> CdrFile | None:
     head = store.head(key) if named else None
     if named is None or head is None:
         return None
-    chunks = _Counted(store.open(key))
+    chunks = Counted(store.open(key))
     try:
         day = date(int(named["year"]), int(named["month"]), int(named["day"]))
         rows = sum(1 for _ in lines_of(chunks))

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 
 import msgspec
 
+from archiver.cells import harmless
 from archiver.ledger.values import Outcome
 from archiver.ledger.values_reconciling import CdrFile
 from archiver.proof.reconciliation.classes import LEFT, CallRecord, Cause, Class
@@ -186,7 +187,7 @@ def as_csv(days: Iterable[DayStatement]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(_COLUMNS)
     for day in days:
-        writer.writerow([neutral(cell) for cell in _cells(day)])
+        writer.writerow([harmless(cell) for cell in _cells(day)])
     return out.getvalue()
 
 
@@ -219,12 +220,6 @@ def _cells(day: DayStatement) -> Iterator[str]:
     for each in CallRecord:
         yield str(day.call_records[each])
     yield from (str(day.fetched), str(day.cdrs), str(sum(part.rows for part in day.cdr_files)), str(len(day.cdr_files)))
-
-
-def neutral(cell: str) -> str:
-    """A cell that no spreadsheet takes for a formula, and that has no line of its own."""
-    plain = "".join(letter if letter.isprintable() else "?" for letter in cell)
-    return f"'{plain}" if plain[:1] in {"=", "+", "-", "@"} else plain
 
 
 def _part(file: CdrFile, *, new: bool) -> CdrPart:

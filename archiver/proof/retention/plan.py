@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
+from archiver.cells import harmless
 from archiver.proof.retention.decide import Decision, Policy, Reason, Verdict
 from archiver.proof.retention.subjects import Subject
 
@@ -25,7 +26,6 @@ CSV_COLUMNS = (
     "holds",
     "locked_until",
 )
-_FORMULA = frozenset("=+-@\t\r\n")
 
 
 class PlannedRecording(msgspec.Struct, frozen=True, kw_only=True):
@@ -211,12 +211,7 @@ def csv_row(planned: Planned) -> list[str]:
         " ".join(found.holds),
         found.locked_until or "",
     )
-    return [safe_cell(str(value)) for value in values]
-
-
-def safe_cell(text: str) -> str:
-    """A text that a spreadsheet takes for text, whatever it begins with."""
-    return f"'{text}" if text[:1] in _FORMULA else text
+    return [harmless(str(value)) for value in values]
 
 
 def stamp(at: datetime) -> str:

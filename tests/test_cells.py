@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from archiver.proof.export.cells import CUT, MOST_LETTERS, harmless, line_of, original
+from archiver.cells import CUT, MOST_LETTERS, harmless, line_of, original
 from archiver.simulator.hostile import HOSTILE_TEXTS, HUGE_NAME
 
 STARTERS = "=+-@\t\r\n＝＋－＠"  # noqa: RUF001 - spreadsheets take the wide ones too
