@@ -87,12 +87,7 @@ async def run_adopt(
         ended = await _listed(settings, the_run, account_ids, seat, bench, adoption, memory, now)
         threads = await stack.enter_async_context(Threads(1, "evidence"))
         evidence = Evidence(settings, destination, memory.ledger, threads, run_id=run_id, now=now)
-        ended = await evidence.seal_after(ended)
-        adopted = audit_drafts.adopted(
-            period, account_ids, recordings=adoption.adopted, size_bytes=adoption.bytes_adopted
-        )
-        if (error := await evidence.witness([adopted])) is not None:
-            ended = replace(ended, error=ended.error or Failure.of(error))
+        ended = await _witnessed(evidence, ended, adoption, period, account_ids)
         if not ended.stopped and ended.error is None:
             await adoption.look_at_rest(memory.ledger, account_ids)
         report = adopt_report(
@@ -109,6 +104,16 @@ async def run_adopt(
         await memory.ledger.end_run(the_run, outcome=report.outcome, ended_at=now(), report=encoded)
         await memory.ended(the_run)
         return report
+
+
+async def _witnessed(
+    evidence: Evidence, ended: Ended, adoption: Adoption, period: Window, account_ids: Sequence[str]
+) -> Ended:
+    """Name what was adopted in manifests and in the audit trail; what stood in the way is the end's error."""
+    ended = await evidence.seal_after(ended)
+    adopted = audit_drafts.adopted(period, account_ids, recordings=adoption.adopted, size_bytes=adoption.bytes_adopted)
+    error = await evidence.witness([adopted])
+    return ended if error is None else replace(ended, error=ended.error or Failure.of(error))
 
 
 async def _listed(
