@@ -32,7 +32,8 @@
     │   └── StoreFull            5  fatal
     ├── LedgerError              5  fatal      the ledger can't answer; unknown is not absent
     │   ├── LedgerTooNew         5  fatal      written by a newer program
-    │   └── LedgerDamaged        5  fatal      the file is no sound ledger: rebuild it
+    │   ├── LedgerDamaged        5  fatal      the file is no sound ledger: rebuild it
+    │   └── ClaimLost            6  fatal      the partition, or its account, is somebody else's by now
     └── ArchiveInUse             6  fatal      another run holds the archive
 
 A retryable failure is tried again within the run; a permanent one ends work on that one recording; a fatal one stops
@@ -316,6 +317,13 @@ class LedgerDamaged(LedgerError):
     """What lies there is no sound ledger any more; `archiver rebuild` makes a new one."""
 
     code = "ledger_damaged"
+
+
+class ClaimLost(LedgerError):
+    """A worker was away for too long: its partition was given to somebody else, or another run has the account."""
+
+    code = "claim_lost"
+    exit_code = ExitCode.IN_USE
 
 
 class ArchiveInUse(ArchiverError):

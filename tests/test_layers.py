@@ -14,7 +14,7 @@ WORDS = {"check", "errors", "recording", "keys", "window", "sidecar", "whole_fil
 PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "pbx.probe"}
 PROMISES |= {"ledger.base", "ledger.values", "ledger.base_repair", "ledger.values_reconciling", "ledger.values_sealing"}
 PROMISES |= {"ledger.values_rebuilding", "ledger.values_exporting", "ledger.values_reporting"}
-PROMISES |= {"ledger.base_retention", "ledger.values_retention"}
+PROMISES |= {"ledger.base_retention", "ledger.values_retention", "ledger.base_claims", "ledger.values_claims"}
 WORK = {"pipeline", "proof", "reports"}
 BELOW_ASSEMBLY = WORDS | WORK | {"pbx", "stores", "ledger"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -89,6 +89,7 @@ BARE = {
     "ledger.values_exporting",
     "ledger.values_reporting",
     "ledger.values_retention",
+    "ledger.values_claims",
     "stores.base",
     "pbx.base",
     "pbx.probe",
