@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select, update
 
-from archiver.ledger.backend import portions
+from archiver.ledger.backend import lock_accounts, portions
 from archiver.ledger.columns import plain
 from archiver.ledger.entries import KNOWN_COLUMNS, find_account, find_metadata, known_of, recording_of, task_of
 from archiver.ledger.tables import entries
@@ -28,6 +28,7 @@ def claim_due(connection: Connection, run_no: int, account_id: str, *, at: int, 
     account_no = find_account(connection, plain(account_id))
     if account_no is None or limit < 1:
         return []
+    lock_accounts(connection, [account_no])
     due = [known_of(row) for row in connection.execute(due_entries(account_no, run_no, at=at, limit=limit))]
     entry_ids = [known.entry_id for known in due]
     for portion in portions(entry_ids):
