@@ -86,20 +86,6 @@ def access(settings: Settings) -> Access:
     )
 
 
-def refuse_what_is_not_built(settings: Settings) -> None:
-    """Settings that this version knows and can't serve yet are refused, never passed over.
-
-    Raises:
-        SettingsError: naming the key.
-    """
-    later = {
-        "cluster.scheduler (only '')": bool(settings.cluster.scheduler),
-    }
-    for key, asked in later.items():
-        if asked:
-            raise SettingsError(f"{key} is not in this version yet")
-
-
 def chosen_accounts(settings: Settings, account_ids: tuple[str, ...]) -> tuple[str, ...]:
     """The accounts of a command: those named, which must be in the settings, else all.
 
@@ -196,7 +182,8 @@ def make_bench(
     def note_limit(limit: int) -> None:
         pbx.traffic.at_once = limit
 
-    limiter = Limiter(settings.transfer.concurrency, on_lowered=seat.lowered, on_limit=note_limit)
+    at_once = max(1, int(settings.transfer.concurrency * seat.part_at_once))
+    limiter = Limiter(at_once, on_lowered=seat.lowered, on_limit=note_limit)
     seat.heed(limiter.lower)
     return Bench(
         pbx=pbx,

@@ -12,7 +12,7 @@ from archive_rig import ACCOUNTS, recordings
 from in_process import PERIOD, Silent, files, made, source
 
 from archiver.assembly import access, partitions
-from archiver.commands.archiving import Share, work
+from archiver.commands.working import Share, work
 from archiver.destination import Destination
 from archiver.engine.here import Here
 from archiver.ledger.ledger import open_ledger

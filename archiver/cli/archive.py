@@ -5,7 +5,7 @@ from typing import NoReturn
 import click
 
 from archiver.cli import asked
-from archiver.cli.context import Context, accounts, as_json, leave, say, since, until
+from archiver.cli.context import Context, accounts, as_json, leave, say, scheduler, since, until
 from archiver.cli.watched import watched
 from archiver.cli.words.doctor import doctor_words
 from archiver.cli.words.run import plan_words, run_words
@@ -25,6 +25,7 @@ from archiver.errors import ExitCode
     is_flag=True,
     help="Accept, once for this archive, that objects locked in COMPLIANCE mode can't be removed by anybody.",
 )
+@scheduler
 @as_json
 @click.pass_obj
 def run(
@@ -35,13 +36,14 @@ def run(
     dry_run: bool,
     retry_missing: bool,
     compliance_accepted: bool,
+    scheduler: str | None,
     as_json: bool,
 ) -> None:
     """Archive: with --since a backfill of [since, until), without it the nightly run. Due retries come along."""
     more = {"retry_missing": retry_missing, "compliance_accepted": compliance_accepted}
     if dry_run:
         _rehearse(context, since, until, account_ids, more, as_json)
-    with watched(context, "run", heartbeat=True, notify=True) as watch:
+    with watched(context, "run", heartbeat=True, notify=True, flags={"cluster.scheduler": scheduler}) as watch:
         from archiver.assembly import RunRequest
         from archiver.commands.archiving import run_archive, started_pool
         from archiver.reports.run_report import exit_code

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -24,6 +24,9 @@ T = TypeVar("T")
 since = click.option("--since", metavar="T", help="ISO date or date-time, or an age such as 7d, 36h.")
 until = click.option("--until", metavar="T", help="Likewise; the period ends before it. [default: now]")
 accounts = click.option("--account", "account_ids", metavar="ID", multiple=True, help="Only this account; repeatable.")
+scheduler = click.option(
+    "--scheduler", metavar="ADDRESS", help="Work on the cluster of this Dask scheduler. [default: cluster.scheduler]"
+)
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 
 
@@ -41,12 +44,12 @@ class Context:
         """The signal that ended the command's work early."""
         return next(iter(self.stop_signals), None)
 
-    def settings(self, *, only: Collection[str] = ()) -> Any:
-        """The settings, or some sections of them, with their secrets hidden from the log."""
+    def settings(self, *, only: Collection[str] = (), flags: Mapping[str, object] | None = None) -> Any:
+        """The settings, or some sections of them, with their secrets hidden from the log; `flags` by their dotted keys."""
         from archiver.monitoring.secrets_in_urls import secret_parts
         from archiver.settings import load
 
-        found = load(self.settings_file, only=only)
+        found = load(self.settings_file, only=only, overrides=flags)
         self.redaction.hide([found.pbx.password.get_secret_value()])
         for url in (found.monitoring.heartbeat_url, *found.monitoring.notify_urls):
             self.redaction.hide(secret_parts(url.get_secret_value()))

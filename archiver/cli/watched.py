@@ -1,6 +1,6 @@
 """A command that is watched: however it ends, its end passes here, and whoever should know is told."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -66,7 +66,14 @@ class Watched:
 
 
 @contextmanager
-def watched(context: Context, command: str, *, heartbeat: bool = False, notify: bool = False) -> Iterator[Watched]:
+def watched(
+    context: Context,
+    command: str,
+    *,
+    heartbeat: bool = False,
+    notify: bool = False,
+    flags: Mapping[str, object] | None = None,
+) -> Iterator[Watched]:
     """Read the settings and watch what follows: a good end may send a heartbeat, any other than by a signal a notification.
 
     Raises:
@@ -74,7 +81,7 @@ def watched(context: Context, command: str, *, heartbeat: bool = False, notify: 
     """
     from archiver.commands.watching import Watch, check_watch
 
-    settings, check = _settings(context)
+    settings, check = _settings(context, flags)
 
     def clean(line: str) -> str:
         return str(context.redaction.clean(line))
@@ -97,14 +104,14 @@ def watched(context: Context, command: str, *, heartbeat: bool = False, notify: 
         raise
 
 
-def _settings(context: Context) -> tuple["Settings", Callable[[], None]]:
+def _settings(context: Context, flags: Mapping[str, object] | None) -> tuple["Settings", Callable[[], None]]:
     """The settings, and what raises the error if they are wrong; then they are only those that tell whom to notify.
 
     Raises:
         SettingsError: not even those can be read.
     """
     try:
-        return context.settings(), lambda: None
+        return context.settings(flags=flags), lambda: None
     except SettingsError as error:
         wrong = error
     try:

@@ -18,7 +18,6 @@ from archiver.assembly import (
     limits_for,
     make_bench,
     partitions,
-    refuse_what_is_not_built,
     utc_now,
 )
 from archiver.commands.restoring import Memory, memory_for_run
@@ -57,7 +56,6 @@ async def run_adopt(
     Raises:
         ArchiverError: when it could not begin; once it has, fatal errors are in the report.
     """
-    refuse_what_is_not_built(settings)
     async with AsyncExitStack() as stack:
         started_at = now().replace(microsecond=0)
         account_ids = chosen_accounts(settings, request.account_ids)

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 from collections.abc import Callable, Sequence
-from contextlib import AsyncExitStack, suppress
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -15,30 +15,25 @@ from archiver.assembly import (
     access,
     beginning,
     chosen_accounts,
-    hands_for,
-    limits_for,
-    make_bench,
     partitions,
     periods,
-    refuse_what_is_not_built,
     utc_now,
 )
+from archiver.commands.distributing import archive_far, check_cluster
 from archiver.commands.pbx_profile import with_hints
 from archiver.commands.restoring import memory_for_run
-from archiver.destination import Destination, accept_compliance, open_destination
-from archiver.engine.base import Seat, Watcher
+from archiver.commands.working import Share, work, work_beside
+from archiver.destination import accept_compliance, open_destination
+from archiver.engine.base import Watcher
 from archiver.engine.here import Here
 from archiver.engine.pool import Pool
 from archiver.errors import LedgerError
 from archiver.evidence import Evidence
 from archiver.ledger.base import Ledger
-from archiver.ledger.ledger import open_ledger
-from archiver.ledger.values import Run, WindowState
-from archiver.pbx.base import Access, Traffic
-from archiver.pbx.session import PbxSession
+from archiver.ledger.values import WindowState
+from archiver.pbx.base import Traffic
 from archiver.pipeline.planning import LISTED_AHEAD, beyond
-from archiver.pipeline.producer import Order
-from archiver.pipeline.run import Ended, Failure, run
+from archiver.pipeline.run import Ended, Failure
 from archiver.pipeline.tally import Tally
 from archiver.pipeline.threads import Threads, seen_through
 from archiver.proof.evidence.audit_drafts import run_began, run_ended
@@ -58,17 +53,6 @@ class RunResult:
     pages: int
 
 
-@dataclass(frozen=True, slots=True)
-class Share:
-    """What everybody who works on a run must know; it can go to another process."""
-
-    settings: Settings
-    reach: Access
-    run: Run
-    account_ids: tuple[str, ...]
-    retry_missing: bool
-
-
 async def run_archive(
     settings: Settings,
     request: RunRequest,
@@ -85,7 +69,7 @@ async def run_archive(
     Raises:
         ArchiverError: when the run could not begin; once it has, fatal errors are in the result.
     """
-    refuse_what_is_not_built(settings)
+    on_cluster = check_cluster(settings)
     async with AsyncExitStack() as stack:
         pool = await _pool(settings, pool, stack)
         started_at = now().replace(microsecond=0)
@@ -100,11 +84,11 @@ async def run_archive(
         await seen_through(destination.prepare)
         memory = await memory_for_run(settings, destination, stack, stop=stop, now=now)
         ledger = memory.ledger
+        the_run = await ledger.begin_run(run_id, started_at=started_at, holding=account_ids)
         wanted = await _wanted(settings, ledger, request, account_ids, started_at)
         threads = await stack.enter_async_context(Threads(1, "evidence"))
         evidence = Evidence(settings, destination, ledger, threads, run_id=run_id, now=now)
         await evidence.recorder.add([run_began(_whole(wanted), account_ids)])
-        the_run = await ledger.begin_run(run_id, started_at=started_at)
         await memory.begun(the_run)
         reach, hints = await seen_through(lambda: with_hints(reach, destination.folder))
         share = Share(settings, reach, the_run, account_ids, request.retry_missing)
@@ -113,6 +97,11 @@ async def run_archive(
         if pool is not None:
             ended = await pool.run(_apart(share), source, stop=stop, watcher=watcher)
             tally, traffic = pool.tally, pool.traffic
+        elif on_cluster:
+            await evidence.copy()
+            far = await archive_far(share, destination, source, stop=stop, watcher=watcher)
+            ended, tally, traffic = far.ended, far.tally, far.traffic
+            hints = (*hints, *far.notes)
         else:
             here = Here(source, stop, watcher)
             ended = await work(share, here, destination, ledger, now=now)
@@ -188,70 +177,6 @@ async def _witnessed(evidence: Evidence, result: RunResult) -> RunResult:
     failed = replace(ended, error=ended.error or Failure.of(error))
     report = msgspec.structs.replace(result.report, outcome=outcome(result.tally, failed), error=str(failed.error))
     return replace(result, report=report, ended=failed)
-
-
-async def work(
-    share: Share, seat: Seat, destination: Destination, ledger: Ledger, *, now: Callable[[], datetime] = utc_now
-) -> Ended:
-    """Work on what the seat gives out until there is no more; every outcome is durable on return.
-
-    Raises:
-        ArchiverError: when the work could not begin; once it has, fatal errors are in the result.
-    """
-    settings = share.settings
-    async with AsyncExitStack() as stack:
-        hands = await hands_for(settings, destination, stack)
-        rate = share.reach.requests_per_s
-        reach = replace(share.reach, requests_per_s=rate * seat.part)
-        pbx = await stack.enter_async_context(PbxSession(reach))
-        tally = Tally()
-        seat.begin(tally, pbx.traffic, lambda part: pbx.set_rate(rate * part))
-        bench = make_bench(settings, pbx, destination, hands, seat, run_id=share.run.run_id, now=now)
-        order = Order(
-            run=share.run,
-            take=seat.take,
-            account_ids=share.account_ids,
-            page_size=share.reach.page_size,
-            side_by_side=settings.listing.concurrency,
-            retry_missing=share.retry_missing,
-        )
-        ended = await run(
-            order,
-            bench,
-            ledger=ledger,
-            limits=limits_for(settings),
-            tally=tally,
-            stop=seat.stop,
-            on_settled=lambda task, settlement: seat.settled(
-                task.recording.account_id, task.recording.recording_id, settlement.status, settlement.detail
-            ),
-            now=now,
-            give_up=destination.give_up,
-        )
-        # This share asks for no more media.
-        pbx.traffic.at_once = 0
-        return ended
-
-
-async def work_beside(share: Share, seat: Seat) -> Ended:
-    """`work` in a process of its own, beside the one that leads the run and holds the archive's lock.
-
-    Raises:
-        ArchiverError: see `work`.
-    """
-    async with AsyncExitStack() as stack:
-        destination = open_destination(share.settings, durable=share.settings.archive.durable, make=False)
-        stack.callback(destination.close)
-        await seen_through(destination.join)
-        ledger = await open_ledger(share.settings.ledger_url(), create=False)
-        stack.push_async_callback(_close, ledger)
-        return await work(share, seat, destination, ledger)
-
-
-async def _close(ledger: Ledger) -> None:
-    """Close it; that it was broken is in the report already."""
-    with suppress(LedgerError):
-        await ledger.close()
 
 
 def started_pool(settings: Settings) -> Pool | None:

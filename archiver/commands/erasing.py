@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from archiver.assembly import chosen_accounts, refuse_what_is_not_built, utc_now
+from archiver.assembly import chosen_accounts, utc_now
 from archiver.commands.holding import all_holds
 from archiver.commands.policy import policy_of
 from archiver.commands.retaining import RetentionRequest, Room, opened_room, survey_of, unfinished
@@ -50,7 +50,6 @@ async def run_retention_erase(
         SettingsError: nobody has ever heard of it, or several accounts have it.
         ArchiverError: it could not be removed; what was begun is finished by the next `retention apply`.
     """
-    refuse_what_is_not_built(settings)
     async with AsyncExitStack() as stack:
         room = await opened_room(settings, stack, stop=stop, now=now)
         outcome = Outcome.FAILED
@@ -167,7 +166,6 @@ async def run_retention_extend(
         SettingsError: the store has no locks.
         ArchiverError: what was extended stays extended; the same command does the rest.
     """
-    refuse_what_is_not_built(settings)
     if settings.archive.store != "s3" or not settings.store.s3.object_lock_mode:
         raise SettingsError("retention extend needs a store with locks: archive.store = 's3' and object_lock_mode")
     account_ids = chosen_accounts(settings, request.account_ids) if request.account_ids else ()

@@ -10,8 +10,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from archiver.assembly import access, refuse_what_is_not_built, utc_now
+from archiver.assembly import access, utc_now
 from archiver.check import Check, failed, guarded
+from archiver.commands.distributing import check_cluster
 from archiver.commands.pbx_profile import profile_checks
 from archiver.commands.watching import check_watch
 from archiver.destination import COMPLIANCE_FLAG, accept_compliance, access_of, attributes_of
@@ -87,9 +88,9 @@ def _read(settings_file: Path | None) -> _Known:
             return _Known(wrong)
     checks = [Check("values", "ok", f"{settings.source_file} and the environment hold no mistake")]
     try:
-        refuse_what_is_not_built(settings)
+        check_cluster(settings)
     except SettingsError as error:
-        checks.append(failed("version", error))
+        checks.append(failed("cluster", error))
     if settings.monitoring.notify_urls:
         checks.append(guarded("notifications", lambda: _notifications(settings)))
     if not settings.archive.durable:

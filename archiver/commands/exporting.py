@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from archiver import __version__
-from archiver.assembly import refuse_what_is_not_built, utc_now
+from archiver.assembly import utc_now
 from archiver.commands.inspection import reading_threads
 from archiver.destination import Destination, open_destination
 from archiver.errors import SettingsError, StoreError
@@ -65,7 +65,6 @@ async def run_export(
         SettingsError: the request makes no sense, or its folder can't be used.
         ArchiverError: there is no bag.
     """
-    refuse_what_is_not_built(settings)
     conditions = await asyncio.to_thread(_conditions, request)
     at = now().replace(microsecond=0)
     asked = Asked(

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
-from archiver.assembly import refuse_what_is_not_built, utc_now
+from archiver.assembly import utc_now
 from archiver.destination import Destination, open_destination
 from archiver.errors import SettingsError
 from archiver.evidence import Evidence
@@ -171,7 +171,6 @@ async def restore_holds(destination: Destination, ledger: RetentionLedger, threa
 
 
 async def _open(settings: Settings, stack: AsyncExitStack) -> tuple[Destination, SqlLedger]:
-    refuse_what_is_not_built(settings)
     destination = open_destination(settings, durable=settings.archive.durable, make=False)
     stack.callback(destination.close)
     ledger = await open_ledger(settings.ledger_url(), create=False)

@@ -18,7 +18,6 @@ from archiver.assembly import (
     known_ledger,
     partitions,
     periods,
-    refuse_what_is_not_built,
     utc_now,
 )
 from archiver.commands.holding import all_holds
@@ -55,7 +54,6 @@ async def run_plan(
     # With all of aiohttp behind it, which no other command here needs.
     from archiver.pbx.session import PbxSession
 
-    refuse_what_is_not_built(settings)
     at = now().replace(microsecond=0)
     account_ids = chosen_accounts(settings, request.account_ids)
     reach = access(settings)
@@ -83,7 +81,6 @@ async def run_status(
     Raises:
         SettingsError, LedgerError.
     """
-    refuse_what_is_not_built(settings)
     async with AsyncExitStack() as stack:
         ledger = await known_ledger(settings, stack)
         return await status_report(ledger, settings.pbx.account_ids, now=now(), max_age=max_age)
@@ -108,7 +105,6 @@ async def run_verify(
     Raises:
         ArchiverError: the comparison itself is not possible.
     """
-    refuse_what_is_not_built(settings)
     async with AsyncExitStack() as stack:
         destination = open_destination(settings, durable=False, make=False)
         stack.callback(destination.close)
@@ -163,7 +159,6 @@ async def run_explain(settings: Settings, recording_id: str) -> ExplainReport:
         SettingsError: nobody has ever heard of it.
         ArchiverError.
     """
-    refuse_what_is_not_built(settings)
     async with AsyncExitStack() as stack:
         destination = open_destination(settings, durable=False, make=False)
         stack.callback(destination.close)

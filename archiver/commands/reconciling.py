@@ -15,7 +15,6 @@ from archiver.assembly import (
     hands_for,
     limits_for,
     make_bench,
-    refuse_what_is_not_built,
     utc_now,
 )
 from archiver.destination import Destination, accept_compliance, open_destination
@@ -84,7 +83,6 @@ async def run_reconcile(
     Raises:
         ArchiverError: when it could not begin; once it has, fatal errors are in the result.
     """
-    refuse_what_is_not_built(settings)
     async with AsyncExitStack() as stack:
         started_at = now().replace(microsecond=0)
         account_ids = tuple(dict.fromkeys(chosen_accounts(settings, request.account_ids)))

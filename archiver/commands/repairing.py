@@ -8,7 +8,7 @@ from datetime import datetime
 
 import msgspec
 
-from archiver.assembly import access, hands_for, limits_for, make_bench, refuse_what_is_not_built, utc_now
+from archiver.assembly import access, hands_for, limits_for, make_bench, utc_now
 from archiver.commands.inspection import VerifyRequest, examined, reading_threads
 from archiver.destination import Destination, accept_compliance, open_destination
 from archiver.engine.base import Watcher
@@ -47,7 +47,6 @@ async def run_repair(
         ArchiverError: the verification is not possible, or another run holds the archive; once repairs have begun,
             fatal errors are in the report.
     """
-    refuse_what_is_not_built(settings)
     reach = access(settings)
     async with AsyncExitStack() as stack:
         started_at = now().replace(microsecond=0)

@@ -12,7 +12,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 from archiver import __version__
-from archiver.assembly import known_ledger, refuse_what_is_not_built, utc_now
+from archiver.assembly import known_ledger, utc_now
 from archiver.commands.fixity_records import read_fixity_records
 from archiver.commands.holding import all_holds
 from archiver.commands.policy import policy_of
@@ -79,7 +79,6 @@ async def run_report(settings: Settings, request: PageRequest, *, now: Callable[
     Raises:
         ArchiverError: the ledger, or with parties the store, can't be opened.
     """
-    refuse_what_is_not_built(settings)
     facts = await _facts(settings, request, now())
     judged, html = await asyncio.to_thread(lambda: (verdict_of(facts), page_of(facts)))
     recordings = Counter[str]({status.value: 0 for status in Status})

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from archiver.assembly import refuse_what_is_not_built, utc_now
+from archiver.assembly import utc_now
 from archiver.commands.holding import restore_holds
 from archiver.destination import Destination, open_destination
 from archiver.errors import LedgerDamaged, LedgerError, StoreError
@@ -47,7 +47,6 @@ async def run_rebuild(
     Raises:
         ArchiverError: also when it was written by a newer program, or what lies there is some other database.
     """
-    refuse_what_is_not_built(settings)
     async with AsyncExitStack() as stack:
         started_at = now().replace(microsecond=0)
         destination = open_destination(settings, durable=settings.archive.durable, make=False)

@@ -38,6 +38,11 @@ class Seat(Protocol):
     """
 
     @property
+    def name(self) -> str:
+        """Who sits here, for people."""
+        ...
+
+    @property
     def memory(self) -> PbxMemory:
         """What sessions with the PBX that take this seat one after another remember."""
         ...

@@ -1,24 +1,29 @@
 """A seat far from whoever leads the run: it keeps counts, which are told as news."""
 
 import asyncio
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from archiver.engine.wire import News, Unsettled
 from archiver.pbx.base import Traffic
 from archiver.pbx.memory import PbxMemory
+from archiver.pipeline.producer import Partition
 from archiver.pipeline.tally import Tally
 
 NEWS_EVERY_S = 0.2
 
 
-class CountingSeat:
+class CountingSeat(ABC):
     """What all seats (`base.Seat`) of this kind have in common; `take` is theirs.
 
     With `part_at_once` None the share of the concurrency is always that of the other limits.
     """
 
-    def __init__(self, part: float, *, part_at_once: float | None, memory: PbxMemory | None = None) -> None:
+    def __init__(
+        self, part: float, *, part_at_once: float | None, memory: PbxMemory | None = None, name: str = ""
+    ) -> None:
         self.stop = asyncio.Event()
+        self.name = name
         self.part = part
         self.memory = memory or PbxMemory()
         self.tally = Tally()
@@ -29,6 +34,10 @@ class CountingSeat:
         self._lower: Callable[[], None] = lambda: None
         self._unsettled: list[Unsettled] = []
         self._on_part: Callable[[float], None] = lambda _: None
+
+    @abstractmethod
+    async def take(self) -> Partition | None:
+        """The next partition to list, None when there are no more."""
 
     @property
     def part_at_once(self) -> float:

@@ -15,6 +15,7 @@ class Here:
 
     def __init__(self, partitions: Iterable[Partition], stop: asyncio.Event, watcher: Watcher) -> None:
         self.stop = stop
+        self.name = "here"
         self.part = 1.0
         self.part_at_once = 1.0
         self.memory = PbxMemory()

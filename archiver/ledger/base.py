@@ -37,8 +37,12 @@ from archiver.window import Window
 class Ledger(Protocol):
     """The promise; see the module's docstring for what holds throughout. Every method may raise LedgerError."""
 
-    async def begin_run(self, run_id: str, *, started_at: datetime) -> Run:
-        """Note that a run began and give it its number, greater than any before."""
+    async def begin_run(self, run_id: str, *, started_at: datetime, holding: Collection[str] = ()) -> Run:
+        """Note that a run began and give it its number, greater than any before; it has the accounts from then on.
+
+        Raises:
+            ArchiveInUse: as `hold_accounts`; no run began.
+        """
         ...
 
     async def hold_accounts(self, run: Run, account_ids: Collection[str]) -> None:

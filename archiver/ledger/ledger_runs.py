@@ -40,20 +40,30 @@ _RUNS_BATCH = 10
 class RunLedger(LedgerCore):
     """Runs and what they find."""
 
-    async def begin_run(self, run_id: str, *, started_at: datetime) -> Run:
+    async def begin_run(self, run_id: str, *, started_at: datetime, holding: Collection[str] = ()) -> Run:
         """See the promise; times are cut to the millisecond."""
-        return await self._writer.write(partial(runs.begin_run, run_id=run_id, started_ms=milliseconds(started_at)))
+        names = [plain(account_id) for account_id in holding]
+
+        def begin(connection: Connection) -> Run | str:
+            refused = self._backend.hold(connection, names)
+            if refused is not None:
+                return refused
+            run = runs.begin_run(connection, run_id, started_ms=milliseconds(started_at))
+            runs.hold_accounts(connection, run.run_no, names, self._backend.hold)
+            return run
+
+        begun = await self._writer.write(begin)
+        if isinstance(begun, str):
+            raise _in_use(begun)
+        return begun
 
     async def hold_accounts(self, run: Run, account_ids: Collection[str]) -> None:
         """See the promise."""
         names = [plain(account_id) for account_id in account_ids]
-        refused = await self._writer.write(
-            partial(runs.hold_accounts, run_no=run.run_no, names=names, hold=self._backend.hold)
-        )
+        hold = partial(runs.hold_accounts, run_no=run.run_no, names=names, hold=self._backend.hold)
+        refused = await self._writer.write(hold)
         if refused is not None:
-            raise ArchiveInUse(
-                f"the account {original(refused)} is being worked on by another run (by the ledger's word)"
-            )
+            raise _in_use(refused)
 
     async def end_run(self, run: Run, *, outcome: Outcome, ended_at: datetime, report: bytes) -> None:
         """See the promise."""
@@ -172,3 +182,7 @@ class RunLedger(LedgerCore):
     async def find_run(self, run_id: str) -> Run | None:
         """See the promise."""
         return await self._writer.read(partial(runs.find_run, run_id=run_id))
+
+
+def _in_use(account_id: str) -> ArchiveInUse:
+    return ArchiveInUse(f"the account {original(account_id)} is being worked on by another run (by the ledger's word)")

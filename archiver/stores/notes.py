@@ -1,6 +1,7 @@
 """Small files of our own under `.archiver`, replaced as a whole: after a kill there is the former one or the new one."""
 
 import os
+from contextlib import suppress
 
 from archiver.keys import check_key
 from archiver.stores.archive_folder import ArchiveFolder
@@ -59,6 +60,20 @@ class Notes:
             if self._folder.durable:
                 own.settle()
         return written
+
+    def remove(self, name: str) -> None:
+        """Remove one; again is no error.
+
+        Raises:
+            StoreDenied, StoreUnavailable.
+        """
+        final = f"{check_key(name)}{_ENDING}"
+        with (
+            spoken(f"{self._path}/{final}"),
+            self._folder.folders.use(self._segments, create=True) as own,
+            suppress(FileNotFoundError),
+        ):
+            self._folder.disk.unlink(final, dir_fd=own.fd)
 
     def read(self) -> dict[str, bytes]:
         """All of them, by name.

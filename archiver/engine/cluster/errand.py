@@ -4,12 +4,12 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from archiver.engine.base import Seat
+from archiver.engine.counting import CountingSeat
 from archiver.engine.wire import News
 from archiver.pipeline.producer import Partition
 from archiver.pipeline.run import Failure
 
-Work = Callable[[Any, Any, Seat], Awaitable[Any]]
+Work = Callable[[Any, Any, CountingSeat], Awaitable[Any]]
 """Does a parcel's work with what everybody shares; a function of a module, so that a worker finds it."""
 
 

@@ -7,9 +7,9 @@ from typing import Any
 
 from archiver.errors import WorkersDiffer
 
-PACKAGES = ("archiver", "msgspec", "psycopg")
+PACKAGES = ("recording-archiver", "msgspec", "psycopg")
 """Beyond those that Dask itself compares."""
-_MUST_AGREE = ("archiver", "python", "distributed", "msgspec")
+_MUST_AGREE = ("recording-archiver", "python", "distributed", "msgspec")
 _MINOR = 2
 
 

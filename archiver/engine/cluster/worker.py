@@ -18,7 +18,7 @@ from archiver.engine.loop import run_in_loop
 from archiver.errors import ArchiverError
 from archiver.pbx.memory import PbxMemory
 from archiver.pipeline.producer import Partition
-from archiver.pipeline.run import Failure
+from archiver.pipeline.run import Ended, Failure
 
 _NEWS_EVERY_S = 0.5
 _GOES_ON = frozenset({"executing", "long-running", "memory", "error"})
@@ -30,8 +30,8 @@ class FarSeat(CountingSeat):
     What others say to it comes from another thread.
     """
 
-    def __init__(self, errand: Errand, memory: PbxMemory) -> None:
-        super().__init__(errand.part, part_at_once=None, memory=memory)
+    def __init__(self, errand: Errand, memory: PbxMemory, name: str) -> None:
+        super().__init__(errand.part, part_at_once=None, memory=memory, name=name)
         self._loop = asyncio.get_running_loop()
         self._partitions = iter(errand.parcel.partitions if isinstance(errand.parcel, Parcel) else ())
 
@@ -90,7 +90,8 @@ class WorkerSide(WorkerPlugin):
 
     async def answer(self, key: str, errand: Errand) -> Answer:
         """Run an errand to its end, telling how it goes on."""
-        seat = FarSeat(errand, self._memory or PbxMemory())
+        name = self._worker.address if self._worker is not None else ""
+        seat = FarSeat(errand, self._memory or PbxMemory(), name)
         self._seats[key] = seat
         try:
             async with asyncio.TaskGroup() as group:
@@ -110,9 +111,10 @@ class WorkerSide(WorkerPlugin):
 
 async def _outcome(errand: Errand, seat: FarSeat) -> tuple[Any, Failure | None]:
     try:
-        return await errand.work(errand.share, errand.parcel, seat), None
+        result = await errand.work(errand.share, errand.parcel, seat)
     except ArchiverError as error:
         return None, Failure.of(error)
+    return result, result.error if isinstance(result, Ended) else None
 
 
 def run_errand(errand: Errand) -> Answer:

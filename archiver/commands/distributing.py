@@ -1,0 +1,196 @@
+"""Hands a command's work to a cluster: who leads it here, and what a worker there does with a parcel."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+
+import msgspec
+import structlog
+
+from archiver.assembly import utc_now
+from archiver.commands.sharing import Mark, marked, wrong_with_worker
+from archiver.commands.working import Share, close_quietly, work
+from archiver.destination import Destination, open_destination
+from archiver.engine.base import Watcher
+from archiver.engine.cluster.crew import Crew, Failed, Terms
+from archiver.engine.cluster.cutting import Cutter
+from archiver.engine.cluster.errand import Parcel
+from archiver.engine.cluster.scheduler import Lost, Scheduler
+from archiver.engine.counting import CountingSeat
+from archiver.errors import ClusterError, SettingsError, StoreError
+from archiver.ledger.ledger import open_ledger
+from archiver.ledger.values_claims import ClaimState, DoneBefore
+from archiver.pbx.base import Traffic
+from archiver.pipeline.producer import Partition
+from archiver.pipeline.run import Ended, Failure
+from archiver.pipeline.tally import Tally
+from archiver.pipeline.threads import seen_through
+from archiver.settings import Settings
+
+
+@dataclass(frozen=True, slots=True)
+class _Done:
+    """What the ledger keeps of a parcel that was done, for whoever is asked to do it again."""
+
+    ended: Ended
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True)
+class FarRun:
+    """How a run on a cluster ended, and what it has to say besides."""
+
+    ended: Ended
+    tally: Tally
+    traffic: Traffic
+    notes: list[str]
+
+
+_LEAVING_S = 15.0
+"""Beyond what workers may take to finish a recording: their way home."""
+
+
+def check_cluster(settings: Settings) -> bool:
+    """Whether a cluster is to be used.
+
+    Raises:
+        SettingsError: with other settings that don't go with it.
+    """
+    if not settings.cluster.scheduler:
+        return False
+    if not settings.ledger_url().startswith("postgresql"):
+        raise SettingsError(
+            "cluster.scheduler needs a ledger that all machines reach: ledger.url = 'postgresql://…' "
+            "(`archiver ledger copy` moves the one you have)"
+        )
+    if settings.transfer.processes > 1:
+        raise SettingsError(
+            "transfer.processes is for one machine and goes with cluster.scheduler only as 1: start more workers instead"
+        )
+    return True
+
+
+@asynccontextmanager
+async def crew_for(
+    settings: Settings,
+    destination: Destination,
+    *,
+    side: str,
+    run_id: str,
+    most: int,
+    writes: bool,
+    watcher: Watcher,
+    stop: asyncio.Event,
+) -> AsyncIterator[Crew]:
+    """The workers of the settings' scheduler, each of which sees the archive; `side` is what the work is called there.
+
+    Raises:
+        SettingsError, ClusterError, StoreError.
+    """
+    async with AsyncExitStack() as stack:
+        mark = await stack.enter_async_context(marked(destination, run_id=run_id, writes=writes))
+        terms = Terms(
+            most=most,
+            grace_s=settings.transfer.grace_s + _LEAVING_S,
+            examine=partial(_examined, settings, mark),
+            warn=structlog.get_logger().warning,
+        )
+        crew = Crew(settings.cluster.scheduler, side, terms, watcher=watcher, stop=stop)
+        yield await stack.enter_async_context(crew)
+
+
+async def _examined(settings: Settings, mark: Mark, scheduler: Scheduler, worker: str) -> str:
+    return str(await scheduler.ask(wrong_with_worker, settings, mark, worker=worker))
+
+
+async def archive_far(
+    share: Share, destination: Destination, partitions: Iterable[Partition], *, stop: asyncio.Event, watcher: Watcher
+) -> FarRun:
+    """Have a run's partitions listed and archived, then what is due; a parcel that can't be done is for the next run."""
+    settings, run_id = share.settings, share.run.run_id
+    try:
+        async with crew_for(
+            settings,
+            destination,
+            side=f"archiver-{run_id}",
+            run_id=run_id,
+            most=settings.transfer.concurrency,
+            writes=True,
+            watcher=watcher,
+            stop=stop,
+        ) as crew:
+            watcher.begin(crew.counts.tally, crew.counts.traffic)
+            cutter = Cutter(partitions, share.account_ids, lambda: crew.hands)
+            failure = await _work_off(crew, share, cutter.listing, cutter)
+            if failure is None and not crew.ending.is_set():
+                failure = await _work_off(crew, share, cutter.due, cutter)
+            return FarRun(Ended(failure, stop.is_set()), crew.counts.tally, crew.counts.traffic, crew.notes)
+    except (ClusterError, StoreError) as error:
+        return FarRun(Ended(Failure.of(error), stop.is_set()), Tally(), Traffic(), [])
+
+
+async def _work_off(crew: Crew, share: Share, cut: Callable[[], Parcel | None], cutter: Cutter) -> Failure | None:
+    failures: list[Failure] = []
+    loop = asyncio.get_running_loop()
+
+    async def hand() -> None:
+        while True:
+            async with crew.place() as may_begin:
+                parcel = cut() if may_begin else None
+                if parcel is None:
+                    return
+                begun_s = loop.time()
+                try:
+                    answer = await crew.do(work_parcel, share, parcel)
+                except Lost as error:
+                    crew.counts.lost(parcel.account_id, len(parcel.partitions), str(error))
+                    continue
+                if answer is not None:
+                    cutter.took(parcel, loop.time() - begun_s)
+
+    async def guarded() -> None:
+        try:
+            await hand()
+        except Failed as error:
+            failures.append(error.failure)
+            crew.ending.set()
+        except ClusterError as error:
+            failures.append(Failure.of(error))
+            crew.ending.set()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(share.settings.transfer.concurrency):
+            group.create_task(guarded())
+    return next(iter(failures), None)
+
+
+async def work_parcel(share: Share, parcel: Parcel, seat: CountingSeat) -> Ended:
+    """On a worker: do a parcel, under a claim that ends whoever had it before; one that was done already is not done again.
+
+    Raises:
+        ArchiverError: ClaimLost among them.
+    """
+    settings = share.settings
+    async with AsyncExitStack() as stack:
+        destination = open_destination(
+            settings, durable=settings.archive.durable, make=settings.archive.store != "local"
+        )
+        stack.callback(destination.close)
+        await seen_through(destination.join)
+        ledger = await open_ledger(settings.ledger_url(), create=False)
+        stack.push_async_callback(close_quietly, ledger)
+        claim = await ledger.begin_claim(share.run, parcel.account_id, parcel.name, holder=seat.name, at=utc_now())
+        if isinstance(claim, DoneBefore):
+            done = msgspec.json.decode(claim.report, type=_Done)
+            seat.begin(done.tally, seat.traffic, lambda _: None)
+            return done.ended
+        ledger.work_under(claim)
+        of_parcel = replace(share, account_ids=(parcel.account_id,) if parcel.due else ())
+        ended = await work(of_parcel, seat, destination, ledger)
+        if ended.error is None:
+            state = ClaimState.LEFT if ended.stopped else ClaimState.DONE
+            report = msgspec.json.encode(_Done(ended, seat.tally))
+            await ledger.end_claim(claim, state, at=utc_now(), report=report)
+        return ended

@@ -1,0 +1,83 @@
+"""Whether a worker on another machine sees the very archive that a command works on; before, it gets nothing to do."""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+
+from archiver.destination import Destination, open_destination
+from archiver.errors import ArchiverError, StoreError
+from archiver.ledger.ledger import open_ledger
+from archiver.pipeline.threads import seen_through
+from archiver.proof.evidence.audit_copies import copies_in
+from archiver.settings import Settings
+from archiver.stores.notes import Notes
+
+_NOTES = "cluster"
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """What is to be seen: a note in the archive's folder, or the objects of a bucket's audit trail, by their keys.
+
+    `run_id` is of a run that the ledger must know, empty when any ledger will do; only who `writes` must be able to.
+    """
+
+    note: str
+    trail: frozenset[str] | None
+    run_id: str
+    writes: bool
+
+
+@asynccontextmanager
+async def marked(destination: Destination, *, run_id: str, writes: bool) -> AsyncIterator[Mark]:
+    """Put a mark into the archive while the block lasts. In a bucket nothing is put: no two have the same trail.
+
+    Raises:
+        StoreError.
+    """
+    if destination.remote:
+        heads = await seen_through(lambda: copies_in(destination.store))
+        yield Mark("", frozenset(head.key for head in heads), run_id, writes)
+        return
+    note, notes = secrets.token_hex(8), Notes(destination.folder, _NOTES)
+    await seen_through(lambda: notes.write(note, b"{}"))
+    try:
+        yield Mark(note, None, run_id, writes)
+    finally:
+        with suppress(StoreError):
+            await seen_through(lambda: notes.remove(note))
+
+
+def wrong_with_worker(settings: Settings, mark: Mark) -> str:
+    """What keeps this worker from working on the archive, in words; empty when nothing does."""
+    try:
+        return _archive(settings, mark) or asyncio.run(_ledger(settings, mark))
+    except ArchiverError as error:
+        return str(error)
+
+
+def _archive(settings: Settings, mark: Mark) -> str:
+    remote = mark.trail is not None
+    destination = open_destination(settings, durable=settings.archive.durable, make=remote)
+    try:
+        if mark.trail is None:
+            if mark.note not in Notes(destination.folder, _NOTES).read():
+                return f"{destination.folder.path} is not the archive of this run there: mount the same file system"
+        elif not mark.trail <= {head.key for head in copies_in(destination.store)}:
+            return "its bucket is not the one of this run: look at store.s3.endpoint_url and at its credentials"
+        if mark.writes:
+            destination.join()
+    finally:
+        destination.close()
+    return ""
+
+
+async def _ledger(settings: Settings, mark: Mark) -> str:
+    ledger = await open_ledger(settings.ledger_url(), create=False)
+    try:
+        known = not mark.run_id or await ledger.find_run(mark.run_id) is not None
+    finally:
+        await ledger.close()
+    return "" if known else "the ledger that it reaches is not the one of this run"

@@ -1,0 +1,78 @@
+"""A Dask scheduler and workers in processes of their own on loopback, as an operator starts them, for tests from outside."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from archive_rig import until
+from s3_servers import free_port
+
+_DASK = [sys.executable, "-W", "ignore", "-m", "dask"]
+_PATIENCE = {
+    "DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "5s",
+    "DASK_DISTRIBUTED__WORKER__MEMORY__TERMINATE": "False",
+    "DASK_DISTRIBUTED__COMM__TIMEOUTS__CONNECT": "10s",
+}
+
+
+@dataclass
+class DaskCluster:
+    """A scheduler, and workers by the names they were given."""
+
+    folder: Path
+    port: int
+    scheduler: "subprocess.Popen[bytes]"
+    workers: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
+
+    @property
+    def address(self) -> str:
+        return f"tcp://127.0.0.1:{self.port}"
+
+    def start_worker(self, name: str, *, threads: int = 1, **more: str) -> int:
+        """Start one and wait until the scheduler knows it; its pid. `more` is for its environment."""
+        command = ["worker", self.address, "--nthreads", str(threads), "--no-nanny", "--no-dashboard", "--name", name]
+        command += ["--local-directory", str(self.folder / f"of-{name}"), "--memory-limit", "0"]
+        log = self.folder / f"{name}.log"
+        self.workers[name] = _started(command, log, more)
+        until(lambda: b"Registered to" in log.read_bytes() or self.workers[name].poll() is not None)
+        assert self.workers[name].poll() is None, log.read_text()
+        return self.workers[name].pid
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        self.workers[name].send_signal(number)
+
+    def end(self) -> None:
+        for process in (*self.workers.values(), self.scheduler):
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+            process.wait()
+
+
+@contextmanager
+def dask_cluster(folder: Path, *names: str, threads: int = 1) -> Iterator[DaskCluster]:
+    """A scheduler with these workers; none of them is left afterwards."""
+    folder.mkdir(exist_ok=True)
+    port, log = free_port(), folder / "scheduler.log"
+    command = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show"]
+    cluster = DaskCluster(folder, port, _started(command, log, {}))
+    try:
+        until(lambda: b"Scheduler at" in log.read_bytes() or cluster.scheduler.poll() is not None)
+        assert cluster.scheduler.poll() is None, log.read_text()
+        for name in names:
+            cluster.start_worker(name, threads=threads)
+        yield cluster
+    finally:
+        cluster.end()
+
+
+def _started(command: list[str], log: Path, more: dict[str, str]) -> "subprocess.Popen[bytes]":
+    with log.open("wb") as out:
+        return subprocess.Popen(
+            [*_DASK, *command], stdout=out, stderr=subprocess.STDOUT, env=os.environ | _PATIENCE | more
+        )
