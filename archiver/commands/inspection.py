@@ -3,11 +3,12 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -30,8 +31,11 @@ from archiver.keys import sidecar_key, tombstone_key
 from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values import Version
-from archiver.pipeline.threads import Threads
+from archiver.pipeline.threads import Threads, seen_through
 from archiver.proof.retention.surveying import Survey
+from archiver.proof.verification.inventory import Expected
+from archiver.proof.verification.readers import Reader, read_partition
+from archiver.proof.verification.reading import Looked
 from archiver.proof.verification.sampling import SampleTurn
 from archiver.proof.verification.verify import Level, Scope, Verified, VerifyReport, verify
 from archiver.reports.explain import ExplainReport, explained
@@ -39,6 +43,7 @@ from archiver.reports.explained_proof import proof_of
 from archiver.reports.plan import Planner, PlanReport, Rates
 from archiver.reports.status import StatusReport, status_report
 from archiver.settings import Settings
+from archiver.settings.sections import LedgerSettings, MonitoringSettings, PbxSettings
 from archiver.stores.base import Store
 from archiver.stores.lock import held_by
 from archiver.window import Window
@@ -99,11 +104,17 @@ class VerifyRequest:
 
 
 async def run_verify(
-    settings: Settings, request: VerifyRequest, *, stop: asyncio.Event, now: Callable[[], datetime] = utc_now
+    settings: Settings,
+    request: VerifyRequest,
+    *,
+    stop: asyncio.Event,
+    reader: Reader | None = None,
+    now: Callable[[], datetime] = utc_now,
 ) -> VerifyReport:
     """`archiver verify`: compare ledger, sidecars and stored objects, both ways. Runs beside a run, and changes nothing.
 
-    The audit trail and the manifests are looked at as well, and the trail says what was found.
+    What *full* reads is read by `reader`, without one in this process. The audit trail and the manifests are looked at as
+    well, and the trail says what was found.
 
     Raises:
         ArchiverError: the comparison itself is not possible.
@@ -116,8 +127,39 @@ async def run_verify(
         stack.push_async_callback(ledger.close)
         busy = await asyncio.to_thread(held_by, destination.folder) is not None
         busy_at = now() if busy else None
-        found = await examined(settings, request, destination, ledger, stop=stop, busy_at=busy_at, now=now)
+        found = await examined(
+            settings, request, destination, ledger, stop=stop, busy_at=busy_at, now=now, reader=reader
+        )
         return found.report
+
+
+@dataclass(frozen=True, slots=True)
+class ReadShare:
+    """What everybody who reads for a verification must know; it can go to another machine, and holds no password."""
+
+    settings: Settings
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Reading needs the destination alone: neither the PBX, nor the ledger, nor whom to notify."""
+        bare = {"pbx": PbxSettings(), "ledger": LedgerSettings(), "monitoring": MonitoringSettings()}
+        return cls(settings.model_copy(update=bare))
+
+
+async def read_elsewhere(share: ReadShare, portion: Sequence[Expected], *, stop: asyncio.Event) -> list[Looked]:
+    """Read a partition of a verification (`Reader.read`) that another process leads; changes nothing.
+
+    After `stop` is set it ends with the object under way.
+
+    Raises:
+        ArchiverError: the destination can't be opened here.
+    """
+    settings = share.settings
+    async with AsyncExitStack() as stack:
+        destination = await seen_through(lambda: open_destination(settings, durable=False, make=False))
+        stack.callback(destination.close)
+        threads = await stack.enter_async_context(Threads(reading_threads(settings, destination), "verify"))
+        return await read_partition(destination.store, threads, portion, stop.is_set)
 
 
 async def examined(
@@ -129,6 +171,7 @@ async def examined(
     stop: asyncio.Event,
     busy_at: datetime | None,
     now: Callable[[], datetime],
+    reader: Reader | None = None,
 ) -> Verified:
     """A verification of an open archive; `busy_at` is the time now while a run is active, else None.
 
@@ -149,7 +192,9 @@ async def examined(
         # Before this verification's own records.
         of_evidence = await evidence.findings(scope, stopped=stop.is_set)
         stale = [] if busy_at or request.period else await asyncio.to_thread(folder.temporaries.leftovers)
-        found = await verify(ledger, destination.store, threads, scope, stop=stop, stale=stale, busy_at=busy_at)
+        found = await verify(
+            ledger, destination.store, threads, scope, stop=stop, stale=stale, busy_at=busy_at, reader=reader
+        )
         report = msgspec.structs.replace(found.report, findings=[*of_evidence, *found.report.findings])
         if report.complete:
             await asyncio.to_thread(turn.done)
