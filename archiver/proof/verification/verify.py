@@ -247,7 +247,7 @@ class _Look:
 
     def _take(self, looked: Looked) -> None:
         self._failures.see(looked)
-        if looked.error is not None and self._failures.store_is_gone()():
+        if looked.error is not None and self._failures.store_is_gone():
             raise looked.error
         if isinstance(looked.wrong, Difference):
             self.facts.different.append(looked.wrong)
