@@ -17,7 +17,6 @@ from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
 
-from archiver import errors
 from archiver.commands.inspection import ReadShare, VerifyRequest, read_elsewhere, run_verify
 from archiver.errors import ArchiverError, StoreError, StoreUnavailable
 from archiver.ledger.values import ObjectRow
@@ -48,17 +47,16 @@ def made(kind: type[ArchiverError]) -> ArchiverError:
         "until_at": datetime(2030, 1, 2, tzinfo=UTC),
         "legal_hold": True,
     }
-    asked = inspect.signature(kind).parameters
+    asked = inspect.signature(kind.__init__).parameters
     return kind("A sentence.", **{name: value for name, value in values.items() if name in asked})
 
 
-@pytest.mark.parametrize("kind", sorted(set(all_kinds()), key=lambda kind: kind.__name__))
+@pytest.mark.parametrize("kind", list(all_kinds()))
 def test_every_error_comes_through_to_another_process_with_all_its_fields(kind: type[ArchiverError]) -> None:
     error = made(kind)
     error.add_note("a note")
     again = pickle.loads(pickle.dumps(error))
     assert (type(again), str(again), again.args, vars(again)) == (kind, "A sentence.", error.args, vars(error))
-    assert len([name for name in vars(errors) if isinstance(getattr(errors, name), type)]) > 20
 
 
 def expected(number: int, account: int, size_bytes: int) -> Expected:

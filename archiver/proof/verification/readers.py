@@ -129,11 +129,11 @@ async def read_partition(
     async def work() -> None:
         while waiting and not stopped() and not failures.store_is_gone():
             for looked in await here.read(waiting.popleft()):
-                failures.see(looked)
-                done.append(looked)
                 if failures.store_is_gone():
                     # Whoever counts after us comes to the same end.
                     return
+                failures.see(looked)
+                done.append(looked)
 
     async with asyncio.TaskGroup() as group:
         for _ in range(min(here.at_once, len(waiting))):
