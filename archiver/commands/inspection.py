@@ -32,6 +32,7 @@ from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values import Version
 from archiver.pipeline.threads import Threads, seen_through
+from archiver.proof.evidence.audit_drafts import looked_up
 from archiver.proof.retention.surveying import Survey
 from archiver.proof.verification.inventory import Expected
 from archiver.proof.verification.readers import Reader, read_partition
@@ -204,6 +205,8 @@ async def examined(
 async def run_explain(settings: Settings, recording_id: str) -> ExplainReport:
     """`archiver explain`: everything known of one recording, and what the store shows of it now.
 
+    The audit trail says that somebody looked; where it can't, the report tells why.
+
     Raises:
         SettingsError: nobody has ever heard of it.
         ArchiverError.
@@ -229,9 +232,10 @@ async def run_explain(settings: Settings, recording_id: str) -> ExplainReport:
             row = await ledger.retention_row(known.account_id, recording_id) if known.versions else None
             decided = await survey.decided([row] if row is not None else [], policy, utc_now())
             found.append(explained(known, shown, proven, decided[0].decision if decided else None))
-    if not found:
-        raise SettingsError(f"no recording {recording_id[:128]!a} was ever listed in this archive's accounts")
-    return ExplainReport(recording_id=recording_id, found=found)
+        if not found:
+            raise SettingsError(f"no recording {recording_id[:128]!a} was ever listed in this archive's accounts")
+        error = await evidence.witness([looked_up(recording_id, [each.account_id for each in found])])
+        return ExplainReport(recording_id=recording_id, found=found, not_recorded=None if error is None else str(error))
 
 
 def _shown(store: Store, version: Version) -> str:
