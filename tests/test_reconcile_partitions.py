@@ -159,7 +159,7 @@ async def test_however_the_days_are_divided_the_same_comes_of_it(tmp_path: Path)
         again = await reconciled(whole)
         assert first.report.classes[Class.ORPHAN].count == 1
         assert sum(day.cdrs for day in first.report.days) == len(pbx.corpus.cdrs)
-        for seed in range(3):
+        for seed in range(2):
             root = tmp_path / str(seed)
             stray(root)
             engine = Divided(seed)
@@ -171,7 +171,7 @@ async def test_however_the_days_are_divided_the_same_comes_of_it(tmp_path: Path)
             assert comparable(second) == comparable(again)
 
 
-@examples(max_examples=12, deadline=None)
+@examples(max_examples=8, deadline=None)
 @given(seed=st.integers(0, 1 << 32), at_once=st.integers(1, 4), lost=st.integers(0, 2))
 def test_a_settled_archive_is_told_the_same_by_any_division_even_when_parts_are_done_twice(
     settled: Callable[[], tuple[Settings, dict[str, Any]]], seed: int, at_once: int, lost: int
@@ -352,6 +352,33 @@ async def test_after_something_fatal_the_others_end_and_what_they_did_is_still_t
     assert (result.exit_code(signal=None), result.report.error, engine.went_on) == (ExitCode.PBX, "it is gone", 1)
     # The second one was stopped before it had begun a day.
     assert len(result.report.days) == DAYS
+
+
+async def test_a_stop_reaches_whoever_works_and_what_they_did_is_told(tmp_path: Path) -> None:
+    stop = asyncio.Event()
+
+    class Stopped(Divided):
+        """Is told to stop after the first partition."""
+
+        async def each(
+            self, share: ReconcileShare, partitions: Iterable[AccountDays], *, stop: asyncio.Event, watcher: Watcher
+        ) -> AsyncGenerator[PartitionReport, None]:
+            first, second, *_ = recut_by(2, share.job, partitions)
+            yield await self._report(share, first, stop, watcher)
+            asked_to.set()
+            await stop.wait()
+            yield await self._report(share, second, stop, watcher)
+
+    asked_to = stop
+    async with Simulator(corpus()) as pbx:
+        wanted, engine = settings(pbx.base_url, tmp_path / "a"), Stopped()
+        result = await run_reconcile(wanted, ASKED, stop=stop, watcher=Silent(), elsewhere=engine)
+    assert (result.report.outcome, result.exit_code(signal=2), len(result.report.days)) == ("interrupted", 130, 2)
+
+
+def recut_by(days: int, job: Job, partitions: Iterable[AccountDays]) -> list[AccountDays]:
+    assert list(job.partitions(7)) == list(partitions)
+    return list(job.partitions(days))
 
 
 async def test_when_whoever_leads_the_others_is_gone_what_was_told_so_far_is_in_the_report(tmp_path: Path) -> None:
