@@ -3,7 +3,6 @@
 import errno
 import itertools
 import os
-import secrets
 from contextlib import suppress
 
 from archiver.errors import StoreDenied, StoreError, StoreMismatch, StoreUnavailable
@@ -134,8 +133,6 @@ class Temporaries:
 
     def __init__(self, disk: Disk, folders: Folders) -> None:
         self._disk = disk
-        # On a shared file system another machine may have our process id, and a process may have several of these.
-        self._mark = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._numbers = itertools.count()
         self._nameless = False
         self._use = folders.use(TEMPORARY, create=True)
@@ -186,7 +183,7 @@ class Temporaries:
         if self._nameless:
             with spoken(self._folder.path):
                 return TemporaryFile(self._disk, self._folder, self._open_nameless(), None)
-        name = f"{self._mark}-{next(self._numbers)}.part"
+        name = f"{os.getpid()}-{next(self._numbers)}.part"
         with spoken(self._folder.path), self._folder.lock:
             fd = self._disk.open(name, NEW_FILE_FLAGS, dir_fd=self._folder.fd)
         return TemporaryFile(self._disk, self._folder, fd, name)
@@ -213,7 +210,7 @@ class Temporaries:
             raise StoreDenied(f"{self._folder.path}: the file system has no hard links; use one such as ext4 or xfs")
 
     def _probe(self, file: TemporaryFile) -> bool:
-        name = f"probe-{self._mark}"
+        name = f"probe-{os.getpid()}"
         try:
             file.write(b"\0")
             file.publish(self._folder, name)
