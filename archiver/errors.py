@@ -32,8 +32,13 @@
     │   └── StoreFull            5  fatal
     ├── LedgerError              5  fatal      the ledger can't answer; unknown is not absent
     │   ├── LedgerTooNew         5  fatal      written by a newer program
-    │   └── LedgerDamaged        5  fatal      the file is no sound ledger: rebuild it
-    └── ArchiveInUse             6  fatal      another run holds the archive
+    │   ├── LedgerDamaged        5  fatal      the file is no sound ledger: rebuild it
+    │   └── ClaimLost            6  fatal      the partition, or its account, is somebody else's by now
+    ├── ArchiveInUse             6  fatal      another run holds the archive
+    └── ClusterError             8
+        ├── ClusterUnreachable   8  fatal      the scheduler can't be reached, was lost, or has no worker
+        ├── WorkersDiffer        2  fatal      a worker runs another version of something, or has no archiver
+        └── NotShared            5  fatal      a worker doesn't see the archive that the run works on
 
 A retryable failure is tried again within the run; a permanent one ends work on that one recording; a fatal one stops
 the run.
@@ -322,11 +327,45 @@ class LedgerDamaged(LedgerError):
     code = "ledger_damaged"
 
 
+class ClaimLost(LedgerError):
+    """A worker was away for too long: its partition was given to somebody else, or another run has the account."""
+
+    code = "claim_lost"
+    exit_code = ExitCode.IN_USE
+
+
 class ArchiveInUse(ArchiverError):
     """Another run holds the archive's lock."""
 
     code = "archive_in_use"
     exit_code = ExitCode.IN_USE
+
+
+class ClusterError(ArchiverError):
+    """Work on many machines isn't possible, or not any more; what was archived is in the ledger."""
+
+    code = "cluster"
+    exit_code = ExitCode.PBX
+
+
+class ClusterUnreachable(ClusterError):
+    """The scheduler can't be reached, was lost, or has no workers."""
+
+    code = "cluster_unreachable"
+
+
+class WorkersDiffer(ClusterError):
+    """Client, scheduler and workers don't run the same versions."""
+
+    code = "workers_differ"
+    exit_code = ExitCode.USAGE
+
+
+class NotShared(ClusterError):
+    """A worker doesn't see the archive that the run works on, or can't write there."""
+
+    code = "not_shared"
+    exit_code = ExitCode.DESTINATION
 
 
 def _again(kind: type[ArchiverError], args: tuple[Any, ...], fields: dict[str, Any]) -> ArchiverError:

@@ -11,10 +11,10 @@ HOUSE = Path(__file__).parent.parent / "archiver"
 
 # What a module may import of the house. The longest prefix that fits decides; a name stands for itself and what is in it.
 WORDS = {"check", "errors", "recording", "keys", "window", "sidecar", "whole_files", "cells"}
-PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "pbx.probe"}
+PROMISES = {"pbx.base", "pbx.listing", "pbx.payloads", "stores.base", "pbx.probe", "pbx.memory"}
 PROMISES |= {"ledger.base", "ledger.values", "ledger.base_repair", "ledger.values_reconciling", "ledger.values_sealing"}
 PROMISES |= {"ledger.values_rebuilding", "ledger.values_exporting", "ledger.values_reporting"}
-PROMISES |= {"ledger.base_retention", "ledger.values_retention"}
+PROMISES |= {"ledger.base_retention", "ledger.values_retention", "ledger.base_claims", "ledger.values_claims"}
 WORK = {"pipeline", "proof", "reports"}
 BELOW_ASSEMBLY = WORDS | WORK | {"pbx", "stores", "ledger"}
 MAY_IMPORT: dict[str, set[str]] = {
@@ -64,6 +64,8 @@ DRIVERS: dict[str, set[str]] = {
     "boto3": {"stores.s3"},
     "botocore": {"stores.s3"},
     "click": {"cli"},
+    "dask": {"engine.cluster"},
+    "distributed": {"engine.cluster"},
     "jinja2": {"reports.page"},
     "markupsafe": {"reports.page"},
     "msgspec": {"pbx.payloads", "proof", "reports", "evidence", "commands", "cli"},
@@ -89,6 +91,7 @@ BARE = {
     "ledger.values_exporting",
     "ledger.values_reporting",
     "ledger.values_retention",
+    "ledger.values_claims",
     "stores.base",
     "pbx.base",
     "pbx.probe",

@@ -208,7 +208,9 @@ async def _kit(
     """What a seat reconciles with, given back with the stack."""
     settings, run_id = share.settings, share.job.run.run_id
     rate = share.reach.requests_per_s
-    pbx = await stack.enter_async_context(PbxSession(replace(share.reach, requests_per_s=rate * seat.part)))
+    pbx = await stack.enter_async_context(
+        PbxSession(replace(share.reach, requests_per_s=rate * seat.part), memory=seat.memory)
+    )
     tally = Tally()
     seat.begin(tally, pbx.traffic, lambda part: pbx.set_rate(rate * part))
     hands = await hands_for(settings, destination, stack)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from archiver.pbx.base import Traffic
+from archiver.pbx.memory import PbxMemory
 from archiver.pipeline.producer import Partition
 from archiver.pipeline.tally import Tally
 
@@ -32,8 +33,14 @@ class Watcher(Protocol):
 class Seat(Protocol):
     """Where one share of a run is worked on: it gives out partitions, says when to stop, and takes counts.
 
-    `part` is the share of the run's limits that belongs to this seat just now, above 0 and at most 1.
+    `part` is the share of the run's request rate and bandwidth that belongs to this seat just now, above 0 and at most 1;
+    `part_at_once` likewise of how many recordings are fetched at a time.
     """
+
+    @property
+    def memory(self) -> PbxMemory:
+        """What sessions with the PBX that take this seat one after another remember."""
+        ...
 
     @property
     def stop(self) -> asyncio.Event:
@@ -45,12 +52,17 @@ class Seat(Protocol):
         """Share of the request rate and of the bandwidth."""
         ...
 
+    @property
+    def part_at_once(self) -> float:
+        """Share of the concurrency."""
+        ...
+
     async def take(self) -> Partition | None:
         """The next partition to list, None when there are no more."""
         ...
 
     def begin(self, tally: Tally, traffic: Traffic, on_part: Callable[[float], None]) -> None:
-        """The work begins; both stay live, and `on_part` is called with each new `part`."""
+        """The work begins; both stay live, and `on_part` is called with each new `part`, when both shares are new."""
         ...
 
     def heed(self, lower: Callable[[], None]) -> None:

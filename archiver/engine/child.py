@@ -10,15 +10,12 @@ from contextlib import suppress
 from typing import Any
 
 from archiver.engine.base import Seat
+from archiver.engine.counting import NEWS_EVERY_S, CountingSeat
 from archiver.engine.loop import run_tuned
-from archiver.engine.wire import Begin, Crashed, Done, Given, Lower, News, Part, Stop, Unsettled, Wanted, Wire
+from archiver.engine.wire import Begin, Crashed, Done, Given, Lower, Part, Stop, Wanted, Wire
 from archiver.errors import ArchiverError
-from archiver.pbx.base import Traffic
 from archiver.pipeline.producer import Partition
 from archiver.pipeline.run import Ended, Failure
-from archiver.pipeline.tally import Tally
-
-_NEWS_EVERY_S = 0.2
 
 Work = Callable[[Any, Seat], Awaitable[Ended]]
 """Does a share, from its first listing until the last outcome is durable; a function of a module, so that a new process
@@ -64,20 +61,12 @@ async def _outcome(work: Work, share: Any, seat: Seat) -> Done | Crashed:
         return Crashed(traceback.format_exc())
 
 
-class RemoteSeat:
-    """A seat (`base.Seat`) whose run is led by another process."""
+class RemoteSeat(CountingSeat):
+    """A seat (`base.Seat`) whose run is led by another process; each process fetches as many at a time as one alone."""
 
     def __init__(self, wire: Wire, part: float) -> None:
-        self.stop = asyncio.Event()
-        self.part = part
+        super().__init__(part, part_at_once=1.0)
         self._wire = wire
-        self._tally = Tally()
-        self._traffic = Traffic()
-        self._bytes_came = 0
-        self._lowered = 0
-        self._lower: Callable[[], None] = lambda: None
-        self._unsettled: list[Unsettled] = []
-        self._on_part: Callable[[float], None] = lambda _: None
         self._taking = asyncio.Lock()
         self._given: asyncio.Future[Partition | None] | None = None
 
@@ -88,37 +77,15 @@ class RemoteSeat:
             await self._wire.send(Wanted())
             return await self._given
 
-    def begin(self, tally: Tally, traffic: Traffic, on_part: Callable[[float], None]) -> None:
-        """The work begins; both stay live, and `on_part` is called with each new `part`."""
-        self._tally, self._traffic, self._on_part = tally, traffic, on_part
-
-    def heed(self, lower: Callable[[], None]) -> None:
-        """`lower` is called when another process has found that the PBX has too much to do."""
-        self._lower = lower
-
-    def lowered(self) -> None:
-        """This one has found so; the others hear of it with the next news."""
-        self._lowered += 1
-
-    def bytes_came(self, size_bytes: int) -> None:
-        """Media came in."""
-        self._bytes_came += size_bytes
-
-    def settled(self, account_id: str, recording_id: str, status: str, reason: str) -> None:
-        """A recording has its outcome; what was archived is in the counts."""
-        if reason:
-            self._unsettled.append(Unsettled(account_id, recording_id, status, reason))
-
     async def tell(self) -> None:
         """Send the counts."""
-        unsettled, self._unsettled = tuple(self._unsettled), []
-        await self._wire.send(News(self._tally, self._traffic, self._bytes_came, self._lowered, unsettled))
+        await self._wire.send(self.news())
 
     async def tell_now_and_then(self) -> None:
         """Send the counts a few times a second; whoever listens hears when nobody is there any more."""
         with suppress(ConnectionError):
             while True:
-                await asyncio.sleep(_NEWS_EVERY_S)
+                await asyncio.sleep(NEWS_EVERY_S)
                 await self.tell()
 
     async def listen(self) -> None:
@@ -133,9 +100,8 @@ class RemoteSeat:
                     if self._given is not None and not self._given.done():
                         self._given.set_result(partition)
                 case Part(part):
-                    self.part = part
-                    self._on_part(part)
+                    self.set_part(part)
                 case Lower():
-                    self._lower()
+                    self.lower()
                 case Stop():
                     self.stop.set()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable
 
 from archiver.engine.base import Watcher
 from archiver.pbx.base import Traffic
+from archiver.pbx.memory import PbxMemory
 from archiver.pipeline.producer import Partition
 from archiver.pipeline.tally import Tally
 
@@ -15,6 +16,8 @@ class Here:
     def __init__(self, partitions: Iterable[Partition], stop: asyncio.Event, watcher: Watcher) -> None:
         self.stop = stop
         self.part = 1.0
+        self.part_at_once = 1.0
+        self.memory = PbxMemory()
         self.tally = Tally()
         self.traffic = Traffic()
         self._partitions = iter(partitions)

@@ -17,6 +17,11 @@ def run_tuned(work: Coroutine[Any, Any, T]) -> T:
     gc.set_threshold(20_000, 20, 50)
     # The disk's thread asks for the interpreter after every system call; by default it may wait 5 ms each time.
     sys.setswitchinterval(0.0005)
+    return run_in_loop(work)
+
+
+def run_in_loop(work: Coroutine[Any, Any, T]) -> T:
+    """Likewise, and leave the process as it is: it is not ours alone."""
     with asyncio.Runner(loop_factory=_new_loop()) as runner:
         return runner.run(work)
 

@@ -23,6 +23,7 @@ from archiver.ledger.values import (
     WindowProgress,
     WindowState,
 )
+from archiver.ledger.values_claims import Recovered
 from archiver.ledger.values_exporting import KnownRecording, Sought
 from archiver.ledger.values_rebuilding import Entering, StoredRecording
 from archiver.ledger.values_reconciling import CdrFile, Standing
@@ -92,6 +93,10 @@ class Ledger(Protocol):
 
     async def flush(self) -> None:
         """Wait until everything handed over is committed and synced."""
+        ...
+
+    async def recover(self, run: Run, account_id: str) -> Recovered:
+        """Take over what lost attempts of this run have settled of the account and nobody took over yet (`base_claims`)."""
         ...
 
     async def statuses(self, account_id: str, recording_ids: Sequence[str]) -> Mapping[str, Status]:

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, Executable, Row
 
 from archiver.ledger.backend import Backend
 from archiver.ledger.settling import Settled
+from archiver.ledger.values_claims import Claim
 from archiver.ledger.writer import Writer
 
 _T = TypeVar("_T")
@@ -21,6 +22,7 @@ class LedgerCore:
     def __init__(self, backend: Backend, writer: Writer[Settled]) -> None:
         self._backend = backend
         self._writer = writer
+        self._claim: Claim | None = None
 
     async def flush(self) -> None:
         """See the promise."""

@@ -1,5 +1,6 @@
 """What a listed row means for the entry we have: pure decisions, the same for `record_page` and `classify_page`."""
 
+from collections.abc import Collection
 from enum import Enum, auto
 from typing import NamedTuple
 
@@ -26,6 +27,7 @@ class Known(NamedTuple):
     recording_id: str
     status: Status
     run_no: int
+    claim_no: int | None
     version: int
     size_bytes: int | None
     attempts: int
@@ -69,12 +71,21 @@ def facts_of(recording: Recording) -> Facts:
 
 
 def decide(
-    known: Known | None, listed: Facts, *, bare: bool, run_no: int | None, retry_missing: bool = False
+    known: Known | None,
+    listed: Facts,
+    *,
+    bare: bool,
+    run_no: int | None,
+    retry_missing: bool = False,
+    lost: Collection[int] = (),
 ) -> Verdict:
-    """What `listed` means; `bare` says that only a CDR named the recording, which then changes nothing we know."""
+    """What `listed` means; `bare` says that only a CDR named the recording, which then changes nothing we know.
+
+    What `lost` attempts of this run have claimed is not claimed any more.
+    """
     if known is None:
         return Verdict.NEW
-    if known.run_no == run_no:
+    if known.run_no == run_no and known.claim_no not in lost:
         return Verdict.CLAIMED
     verdict = Verdict.SETTLED
     match known.status:

@@ -7,6 +7,7 @@ from archiver.errors import LedgerError
 from archiver.ledger import (
     schema,
 )
+from archiver.ledger.ledger_claims import ClaimingLedger
 from archiver.ledger.ledger_proof import ProofLedger
 from archiver.ledger.ledger_retention import RetentionLedger
 from archiver.ledger.ledger_runs import RunLedger
@@ -34,7 +35,7 @@ async def open_ledger(url: str, *, create: bool = True, busy_timeout_s: float = 
     return SqlLedger(backend, writer)
 
 
-class SqlLedger(RunLedger, ProofLedger, RetentionLedger):
+class SqlLedger(RunLedger, ClaimingLedger, ProofLedger, RetentionLedger):
     """Keeps the promise of `base.Ledger`; made by `open_ledger`."""
 
 

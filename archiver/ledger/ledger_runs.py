@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from archiver.ledger import (
     claims,
     coverage,
+    fencing,
     pages,
     reading,
     runs,
@@ -74,6 +75,7 @@ class RunLedger(LedgerCore):
             progress=progress,
             at=seconds(at),
             retry_missing=retry_missing,
+            claim=self._claim,
         )
         return await self._writer.write(partial(pages.record_page, page=page))
 
@@ -85,16 +87,20 @@ class RunLedger(LedgerCore):
         self, account_id: str, window: Window, *, state: WindowState, scanned_at: datetime, reason: str = ""
     ) -> None:
         """See the promise."""
-        await self._writer.write(
-            partial(
-                coverage.finish_window,
-                account_id=account_id,
-                span=coverage.span_of(window),
+        claim = self._claim
+
+        def finish(connection: Connection) -> None:
+            fencing.check_claim(connection, claim)
+            coverage.finish_window(
+                connection,
+                account_id,
+                coverage.span_of(window),
                 state=state,
                 scanned_at=seconds(scanned_at),
                 reason=reason,
             )
-        )
+
+        await self._writer.write(finish)
 
     async def calendar(self, account_id: str) -> Sequence[Piece]:
         """See the promise."""
@@ -108,7 +114,14 @@ class RunLedger(LedgerCore):
     async def claim_due(self, run: Run, account_id: str, *, at: datetime, limit: int) -> Sequence[Task]:
         """See the promise; those due longest come first."""
         return await self._writer.write(
-            partial(claims.claim_due, run_no=run.run_no, account_id=account_id, at=seconds(at), limit=limit)
+            partial(
+                claims.claim_due,
+                run_no=run.run_no,
+                account_id=account_id,
+                at=seconds(at),
+                limit=limit,
+                claim=self._claim,
+            )
         )
 
     async def settle(self, run: Run, settlement: Settlement) -> None:
@@ -117,7 +130,7 @@ class RunLedger(LedgerCore):
         Raises:
             ValueError: ARCHIVED without key, fixity or time; nothing was accepted.
         """
-        await self._writer.hand_over(settled_of(run.run_no, settlement))
+        await self._writer.hand_over(settled_of(run.run_no, settlement, self._claim))
 
     async def statuses(self, account_id: str, recording_ids: Sequence[str]) -> Mapping[str, Status]:
         """See the promise."""

@@ -12,10 +12,12 @@ from archiver.ledger.columns import plain
 from archiver.ledger.coverage import note_progress
 from archiver.ledger.decide import Facts, Known, Verdict, decide, facts_of
 from archiver.ledger.entries import account_number, find_account, find_known, find_metadata, recording_of, task_of
+from archiver.ledger.fencing import check_claim, recovered_of
 from archiver.ledger.pieces import Span
 from archiver.ledger.tables import entries, former_versions, listed_metadata
 from archiver.ledger.tally import TallyChange, weight
 from archiver.ledger.values import PageResult, Task, WindowProgress
+from archiver.ledger.values_claims import Claim, Recovered
 from archiver.recording import Recording, Status
 
 _UPDATE_FACTS = (
@@ -49,6 +51,12 @@ class Page:
     progress: WindowProgress
     at: int
     retry_missing: bool
+    claim: Claim | None = None
+
+    @property
+    def lost(self) -> frozenset[int]:
+        """Attempts of this run whose claims don't hold any more."""
+        return self.claim.lost if self.claim is not None else frozenset()
 
 
 class _Row(NamedTuple):
@@ -69,23 +77,28 @@ class _Sorted:
     work: list[_Row] = field(default_factory=list)
     again: list[_Row] = field(default_factory=list)
     changed: list[_Row] = field(default_factory=list)
+    settled_before: list[_Row] = field(default_factory=list)
 
 
 def record_page(connection: Connection, page: Page) -> PageResult:
     """See the ledger's promise; runs within the caller's transaction."""
+    check_claim(connection, page.claim)
     account_no = account_number(connection, plain(page.account_id))
     listed = {plain(row.recording_id): row for row in page.rows}
     rows = _sort(page, listed, find_known(connection, account_no, list(listed)))
     tally = TallyChange()
+    recovered = _recovered(connection, page, rows)
+    claim_no = page.claim.claim_no if page.claim is not None else None
     for portion in portions(rows.claims):
-        connection.execute(update(entries).where(entries.c.entry_id.in_(portion)).values(run_no=page.run_no))
+        claimed = update(entries).where(entries.c.entry_id.in_(portion))
+        connection.execute(claimed.values(run_no=page.run_no, claim_no=claim_no))
     tasks = _insert_new(connection, page, account_no, rows.fresh, tally)
     _keep_former(connection, rows.changed)
     tasks |= _take_up(connection, page, account_no, rows, tally)
     tally.write(connection)
     note_progress(connection, account_no, page.span, page.progress, run_no=page.run_no)
     ordered = [tasks[recording_id] for recording_id in listed if recording_id in tasks]
-    return PageResult(tasks=ordered, settled=dict(rows.settled), changed=len(rows.changed))
+    return PageResult(tasks=ordered, settled=dict(rows.settled), changed=len(rows.changed), recovered=recovered)
 
 
 def classify_page(connection: Connection, account_id: str, rows: Sequence[Recording]) -> Mapping[Status, int]:
@@ -106,7 +119,7 @@ def _sort(page: Page, listed: Mapping[str, Recording], known: Mapping[str, Known
     rows = _Sorted()
     for recording_id, recording in listed.items():
         facts, entry, bare = facts_of(recording), known.get(recording_id), not recording.metadata
-        verdict = decide(entry, facts, bare=bare, run_no=page.run_no, retry_missing=page.retry_missing)
+        verdict = decide(entry, facts, bare=bare, run_no=page.run_no, retry_missing=page.retry_missing, lost=page.lost)
         if entry is None:
             rows.fresh.append((recording_id, recording, facts))
             continue
@@ -124,9 +137,22 @@ def _sort(page: Page, listed: Mapping[str, Recording], known: Mapping[str, Known
                 rows.again.append(row)
             case Verdict.CHANGED:
                 rows.changed.append(row)
+            case _ if entry.run_no == page.run_no:
+                rows.settled_before.append(row)
             case _:
                 rows.settled[entry.status] += 1
     return rows
+
+
+def _recovered(connection: Connection, page: Page, rows: _Sorted) -> Recovered:
+    """What lost attempts of this run settled; the rest of what they had claimed was settled before this run."""
+    if not rows.settled_before:
+        return Recovered()
+    found = recovered_of(connection, page.run_no, [row.known.entry_id for row in rows.settled_before])
+    rows.settled.update(row.known.status for row in rows.settled_before)
+    rows.settled[Status.ARCHIVED] -= found.archived
+    rows.settled[Status.MISSING] -= len(found.missing_ids)
+    return found
 
 
 def _insert_new(
@@ -142,6 +168,7 @@ def _insert_new(
         "account_no": account_no,
         "status": Status.PENDING.value,
         "run_no": page.run_no,
+        "claim_no": page.claim.claim_no if page.claim is not None else None,
         "listed_at": page.at,
         "next_attempt_at": page.at,
     }

@@ -11,7 +11,7 @@ from archiver.errors import LedgerDamaged, LedgerError, LedgerTooNew
 from archiver.ledger.backend import Backend
 from archiver.ledger.tables import ledger_metadata
 
-REVISIONS = ("0001", "0002", "0003", "0004")
+REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every revision there has been, oldest first; the files under `migrations/versions` must be the same."""
 
 _NEWEST = REVISIONS[-1]

@@ -10,9 +10,11 @@ from sqlalchemy.schema import CreateTable
 from archiver.errors import LedgerError
 from archiver.ledger.backend import insert_or, insert_rows
 from archiver.ledger.columns import milliseconds, plain, seconds, seconds_or_none
+from archiver.ledger.fencing import check_claim
 from archiver.ledger.tables import attempts, entries, former_versions, listed_metadata
 from archiver.ledger.tally import TallyChange
 from archiver.ledger.values import Attempt, Former, Settlement
+from archiver.ledger.values_claims import Claim
 from archiver.recording import Status
 
 _ADOPTED = "adopted"
@@ -88,10 +90,13 @@ class Settled:
     changes: _Changes
     tries: Sequence[dict[str, Any]]
     formers: Sequence[dict[str, Any]] = ()
+    claim: Claim | None = None
 
 
-def settled_of(run_no: int, settlement: Settlement) -> Settled:
+def settled_of(run_no: int, settlement: Settlement, claim: Claim | None = None) -> Settled:
     """Bring an outcome to columns, so that nothing it holds can fail a batch with others' outcomes in it.
+
+    It is written only as long as the claim, if any, holds.
 
     Raises:
         ValueError: ARCHIVED without key, fixity or time.
@@ -122,7 +127,9 @@ def settled_of(run_no: int, settlement: Settlement) -> Settled:
         quarantined,
     )
     tries = tries_of(run_no, settlement.entry_id, settlement.failures)
-    return Settled(changes, tries, [_former_row(run_no, settlement.entry_id, each) for each in settlement.formers])
+    return Settled(
+        changes, tries, [_former_row(run_no, settlement.entry_id, each) for each in settlement.formers], claim
+    )
 
 
 def _former_row(run_no: int, entry_id: int, former: Former) -> dict[str, Any]:
@@ -158,7 +165,10 @@ def write_settled(connection: Connection, batch: Sequence[Settled]) -> None:
 
     Raises:
         LedgerError: an entry that the ledger does not hold; none of the batch may then be committed.
+        ClaimLost: likewise.
     """
+    for claim in {settled.claim for settled in batch}:
+        check_claim(connection, claim)
     after: dict[int, _Changes] = {}
     for settled in batch:
         changes = settled.changes

@@ -36,6 +36,8 @@ accounts = Table(
     ledger_metadata,
     Column("account_no", Integer, primary_key=True),
     Column("account_id", String, nullable=False, unique=True),
+    # The run that may work on it.
+    Column("run_no", Integer),
 )
 
 runs = Table(
@@ -59,6 +61,8 @@ entries = Table(
     Column("status", String, nullable=False),
     # The run that claimed it last; each run claims an entry at most once.
     Column("run_no", Integer, nullable=False),
+    # And which of the run's attempts at its partition, where several machines work.
+    Column("claim_no", Integer),
     Column("listed_at", BigInteger, nullable=False),
     # What the PBX listed last.
     Column("start_at", BigInteger),
@@ -248,6 +252,23 @@ Index(
     tombstones.c.entry_id,
     sqlite_where=text("manifest_part IS NULL"),
     postgresql_where=text("manifest_part IS NULL"),
+)
+
+# Attempts at partitions that are worked on far from whoever leads the run; only one that is held may write.
+partition_claims = Table(
+    "partition_claims",
+    ledger_metadata,
+    Column("claim_no", Integer, primary_key=True),
+    Column("run_no", Integer, nullable=False),
+    Column("account_no", Integer, nullable=False),
+    Column("partition", String, nullable=False),
+    _words("holder"),
+    Column("state", String, nullable=False),
+    Column("begun_ms", BigInteger, nullable=False),
+    Column("ended_ms", BigInteger),
+    Column("report", LargeBinary, nullable=False, default=b""),
+    Index("claims_partition", "run_no", "account_no", "partition"),
+    sqlite_autoincrement=True,
 )
 
 # Single facts of the whole archive, such as the audit trail's last record.

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from archiver.ledger.columns import from_milliseconds, from_seconds_or_none, original
+from archiver.ledger.values_claims import Recovered
 from archiver.ledger.values_retention import Tombstone
 from archiver.recording import Fixity, Recording, Status
 from archiver.window import Window
@@ -55,12 +56,14 @@ class PageResult:
     """What a page's rows came to: tasks to work on, and how many rows need no work, by status.
 
     Rows that this run has already claimed (windows overlap) are in none of them. `changed` counts archived recordings
-    that the source now lists with another length or digest; their new version is among the tasks.
+    that the source now lists with another length or digest; their new version is among the tasks. `recovered` is what
+    needs no work since an attempt of this run, which is lost, has settled it; it is not in `settled`.
     """
 
     tasks: Sequence[Task]
     settled: Mapping[Status, int]
     changed: int = 0
+    recovered: Recovered = field(default_factory=Recovered)
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from archiver.pbx import payloads
 from archiver.pbx.base import Access, CdrsAnswer, RecordingsAnswer, Traffic
 from archiver.pbx.foreign import Translated, check_status, skew_s
 from archiver.pbx.media import HttpBody, MediaRequest, Peeked, in_path, media_paths, peeked
+from archiver.pbx.memory import PbxMemory
 from archiver.pbx.pace import Pace
 from archiver.pbx.payloads_seen import token_lifetime_s
 from archiver.pbx.retrying import RetryPolicy
@@ -45,7 +46,9 @@ _MOST_PAGE_BYTES = 32 << 20
 _MOST_LOGIN_BYTES = 1 << 20
 _READ_BUFFER_BYTES = 256 << 10
 _RATE_WINDOW_S = 60.0
+_FIRST_BURST_S = 1.0
 _CHANGED_BURST_S = 0.1
+_ASK_AGAIN_S = 0.02
 _TRANSLATED = Translated()
 _REFUSALS = 3
 """So many fresh tokens refused in a row, none of which ever worked, end the run."""
@@ -60,25 +63,29 @@ class PbxSession:
     SettingsError when `ca_file` can't be read.
     """
 
-    def __init__(self, access: Access, *, read_pause_s: float = _RATE_WINDOW_S) -> None:
+    def __init__(
+        self, access: Access, *, memory: PbxMemory | None = None, read_pause_s: float = _RATE_WINDOW_S
+    ) -> None:
         self.traffic = Traffic()
         self.skew_s: float | None = None
         self._access = access
         self._policy = RetryPolicy(access.max_retries, access.retry_wait_s)
         self._rate_per_s = access.requests_per_s
-        self._rate = _rate_limiter(access.requests_per_s)
+        # A session after others has no allowance of its own to begin with.
+        self._rate = _rate_limiter(
+            access.requests_per_s, burst_s=_FIRST_BURST_S if memory is None else _CHANGED_BURST_S
+        )
         self._rate_turns = asyncio.Lock()
         self._pace = Pace()
         self._rate_window_s = read_pause_s
         self._media_paths = media_paths(access.recording_path)
         self._media_path_known = len(self._media_paths) == 1
-        self._token = ""
         self.token_lifetime_s: float | None = None
-        self._generation = 0
-        self._worked_generation = 0
+        self._memory = memory or PbxMemory()
         self._sign_in_lock = asyncio.Lock()
-        self._refusal: SignInRefused | None = None
         self._quiet_until = 0.0
+        if access.requests_per_s and self._memory.last_request_s is not None:
+            self._quiet_until = self._memory.last_request_s + 1 / access.requests_per_s
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -197,12 +204,11 @@ class PbxSession:
         token, generation = await self._signed_in()
         answer = await self._peek_once(target, token, wanted, most_bytes, whole=whole)
         if answer.http_status == 401:  # noqa: PLR2004 - a token that ended
-            if self._generation == generation:
-                self._token = ""
+            self._drop(generation)
             token, generation = await self._signed_in()
             answer = await self._peek_once(target, token, wanted, most_bytes, whole=whole)
         if answer.http_status != 401:  # noqa: PLR2004
-            self._worked_generation = max(self._worked_generation, generation)
+            self._worked(generation)
         return answer
 
     async def _peek_once(
@@ -248,34 +254,48 @@ class PbxSession:
                 _check(response, media=media)
             except TokenExpired:
                 response.close()
-                if self._generation == generation:
-                    self._token = ""
+                self._drop(generation)
                 continue
             except BaseException:
                 response.close()
                 raise
-            self._worked_generation = max(self._worked_generation, generation)
+            self._worked(generation)
             return response, waited_s
-        if self._worked_generation >= first_generation:
+        if self._memory.worked_generation >= first_generation:
             raise RequestRefused("the PBX refuses this request with every fresh token (HTTP 401)", http_status=401)
         self.traffic.login_refusals += 1
         raise SignInRefused("the PBX signs us in and then refuses every token it gave (HTTP 401)")
 
+    def _drop(self, generation: int) -> None:
+        if self._memory.generation == generation:
+            self._memory.token = ""
+
+    def _worked(self, generation: int) -> None:
+        self._memory.worked_generation = max(self._memory.worked_generation, generation)
+
     async def _signed_in(self) -> tuple[str, int]:
-        if self._token:
-            return self._token, self._generation
+        memory = self._memory
+        if token := memory.token:
+            return token, memory.generation
         async with self._sign_in_lock:
-            if self._refusal is not None:
-                # Whoever waited need not be refused too: some systems lock an account after a few.
-                raise SignInRefused(str(self._refusal))
-            if not self._token:
-                try:
-                    self._token = await self._sign_in()
-                except SignInRefused as error:
-                    self._refusal = error
-                    raise
-                self._generation += 1
-            return self._token, self._generation
+            while not memory.signing_in.acquire(blocking=False):  # noqa: ASYNC110 - it belongs to threads, not to this loop
+                # Another thread's session signs in.
+                await asyncio.sleep(_ASK_AGAIN_S)
+            try:
+                if memory.refusal is not None:
+                    # Whoever waited need not be refused too: some systems lock an account after a few.
+                    raise SignInRefused(str(memory.refusal))
+                if not memory.token:
+                    try:
+                        token = await self._sign_in()
+                    except SignInRefused as error:
+                        memory.refusal = error
+                        raise
+                    memory.generation += 1
+                    memory.token = token
+                return memory.token, memory.generation
+            finally:
+                memory.signing_in.release()
 
     async def _sign_in(self) -> str:
         access = self._access
@@ -331,6 +351,7 @@ class PbxSession:
         self.traffic.requests += 1
         url = URL(self._access.base_url + target, encoded=True)
         response = await self._http.request(verb, url, allow_redirects=False, **arguments)
+        self._memory.last_request_s = ticket.sent_at_s
         waited_s = time.monotonic() - ticket.sent_at_s
         try:
             if response.status in {429, 503}:
@@ -370,7 +391,7 @@ async def _limited(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
     return bytes(body)
 
 
-def _rate_limiter(requests_per_s: float, *, burst_s: float = 1.0) -> AsyncLimiter | None:
+def _rate_limiter(requests_per_s: float, *, burst_s: float = _FIRST_BURST_S) -> AsyncLimiter | None:
     """Zero means no limit; so many seconds' requests may come at once, and one at least."""
     if not requests_per_s:
         return None

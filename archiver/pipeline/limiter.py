@@ -143,6 +143,14 @@ class Limiter:
         if self._clock() - self._cut_at_s >= _SAME_TROUBLE_S:
             self._cut()
 
+    def set_bound(self, bound: int) -> None:
+        """Another bound from now on; the limit keeps its place below it."""
+        if bound != self._bound:
+            exact = max(1.0, self._exact_limit * bound / self._bound)
+            self._too_much = max(1, round(self._too_much * bound / self._bound))
+            self._bound = bound
+            self._set(min(exact, float(bound)))
+
     def _end_window(self, now: float) -> None:
         if len(self._latencies_s) >= _FEW_SAMPLES and self._is_slower(median(self._latencies_s), now):
             self._decrease()

@@ -5,9 +5,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import datetime
 
-from archiver.errors import ArchiverError, ListingIncomplete, PbxError, RequestRefused, Severity
+from archiver.errors import ArchiverError, ListingIncomplete, MediaNotThere, PbxError, RequestRefused, Severity
 from archiver.ledger.base import Ledger
 from archiver.ledger.values import Run, WindowProgress, WindowState
+from archiver.ledger.values_claims import Recovered
 from archiver.pbx import listing
 from archiver.pbx.base import Pbx
 from archiver.pbx.payloads import cdr_only_recording
@@ -144,8 +145,15 @@ class Producer:
         )
         self._tally.page(len(found.tasks), found.settled)
         self._tally.changed += found.changed
+        self._recovered(partition.account_id, found.recovered)
         for task in found.tasks:
             await self._feed.put(task)
+
+    def _recovered(self, account_id: str, found: Recovered) -> None:
+        self._tally.recovered(found)
+        for recording_id in found.missing_ids:
+            reason = f"{MediaNotThere.code}: given up by an attempt of this run whose worker was lost"
+            self._tally.problem(Problem(account_id, recording_id, Status.MISSING.value, reason, 0))
 
     async def _cross_check(self, partition: Partition) -> None:
         """An empty listing is believed only if the CDRs name nothing, or nothing that is not settled.
@@ -180,6 +188,7 @@ class Producer:
 
     async def _feed_due(self) -> None:
         for account_id in self._order.account_ids:
+            self._recovered(account_id, await self._ledger.recover(self._order.run, account_id))
             while True:
                 tasks = await self._ledger.claim_due(self._order.run, account_id, at=self._now(), limit=_DUE_AT_ONCE)
                 self._tally.page(len(tasks), {})

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 from archiver.ledger.values import Settlement, Task
+from archiver.ledger.values_claims import Recovered
 from archiver.pipeline.audio_length import LENGTH_FLAGS
 from archiver.recording import Status
 
@@ -62,6 +63,16 @@ class Tally:
         self.claimed += claimed
         self.already_archived += settled.get(Status.ARCHIVED, 0)
         self.missing += settled.get(Status.MISSING, 0)
+
+    def recovered(self, found: Recovered) -> None:
+        """Count what attempts of this run, whose own counts are lost, have brought to an end."""
+        missing = len(found.missing_ids)
+        self.claimed += found.archived + missing
+        self.settled += found.archived + missing
+        self.archived += found.archived
+        self.bytes_archived += found.bytes_archived
+        self.missing += missing
+        self.newly_missing += missing
 
     def outcome(self, task: Task, settlement: Settlement) -> None:
         """Count what became of a task."""

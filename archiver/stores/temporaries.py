@@ -3,6 +3,7 @@
 import errno
 import itertools
 import os
+import secrets
 from contextlib import suppress
 
 from archiver.errors import StoreDenied, StoreError, StoreMismatch, StoreUnavailable
@@ -134,6 +135,8 @@ class Temporaries:
     def __init__(self, disk: Disk, folders: Folders) -> None:
         self._disk = disk
         self._numbers = itertools.count()
+        # Other processes of the run write here, too, perhaps on other machines that have the same process ids.
+        self._ours = f"{os.getpid()}-{secrets.token_hex(4)}"
         self._nameless = False
         self._use = folders.use(TEMPORARY, create=True)
         with spoken("/".join((folders.root.path, *TEMPORARY))):
@@ -183,7 +186,7 @@ class Temporaries:
         if self._nameless:
             with spoken(self._folder.path):
                 return TemporaryFile(self._disk, self._folder, self._open_nameless(), None)
-        name = f"{os.getpid()}-{next(self._numbers)}.part"
+        name = f"{self._ours}-{next(self._numbers)}.part"
         with spoken(self._folder.path), self._folder.lock:
             fd = self._disk.open(name, NEW_FILE_FLAGS, dir_fd=self._folder.fd)
         return TemporaryFile(self._disk, self._folder, fd, name)
@@ -210,7 +213,7 @@ class Temporaries:
             raise StoreDenied(f"{self._folder.path}: the file system has no hard links; use one such as ext4 or xfs")
 
     def _probe(self, file: TemporaryFile) -> bool:
-        name = f"probe-{os.getpid()}"
+        name = f"probe-{self._ours}"
         try:
             file.write(b"\0")
             file.publish(self._folder, name)

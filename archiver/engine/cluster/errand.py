@@ -1,0 +1,55 @@
+"""What goes to a worker on another machine, and what comes back. Pickled: both ends are the same, which is checked."""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from archiver.engine.base import Seat
+from archiver.engine.wire import News
+from archiver.pipeline.producer import Partition
+from archiver.pipeline.run import Failure
+
+Work = Callable[[Any, Any, Seat], Awaitable[Any]]
+"""Does a parcel's work with what everybody shares; a function of a module, so that a worker finds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parcel:
+    """Partitions of one account that follow one another and go to a worker together; each of a run has another `name`.
+
+    With `due` what is due of the account is taken along, after the listing.
+    """
+
+    name: str
+    account_id: str
+    partitions: tuple[Partition, ...] = ()
+    due: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Errand:
+    """A parcel on its way; `part` is its share of the run's limits when it sets out."""
+
+    side: str
+    work: Work
+    share: Any
+    parcel: Any
+    part: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What became of an errand: its result, or what it failed of, and the last news; `stopped` when it was told to stop."""
+
+    result: Any
+    failure: Failure | None
+    stopped: bool
+    news: News
+
+
+@dataclass(frozen=True, slots=True)
+class FarNews:
+    """News of the errand of this key."""
+
+    key: str
+    news: News

@@ -1,0 +1,131 @@
+"""The worker's side: it lives in a Dask worker as a plugin, knows the errands under way there, and can stop them.
+
+A plain function runs an errand's coroutine in the worker's thread, in a loop of its own, so that nothing it does can keep
+the worker from answering the scheduler.
+"""
+
+import asyncio
+import pickle
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Any
+
+from distributed import Worker, WorkerPlugin, get_worker
+
+from archiver.engine.cluster.errand import Answer, Errand, FarNews, Parcel
+from archiver.engine.counting import CountingSeat
+from archiver.engine.loop import run_in_loop
+from archiver.errors import ArchiverError
+from archiver.pbx.memory import PbxMemory
+from archiver.pipeline.producer import Partition
+from archiver.pipeline.run import Failure
+
+_NEWS_EVERY_S = 0.5
+_GOES_ON = frozenset({"executing", "long-running", "memory", "error"})
+
+
+class FarSeat(CountingSeat):
+    """A seat (`base.Seat`) on another machine; its share of the concurrency is that of the other limits.
+
+    What others say to it comes from another thread.
+    """
+
+    def __init__(self, errand: Errand, memory: PbxMemory) -> None:
+        super().__init__(errand.part, part_at_once=None, memory=memory)
+        self._loop = asyncio.get_running_loop()
+        self._partitions = iter(errand.parcel.partitions if isinstance(errand.parcel, Parcel) else ())
+
+    async def take(self) -> Partition | None:
+        """The next partition to list, None when there are no more."""
+        return None if self.stop.is_set() else next(self._partitions, None)
+
+    def hear(self, what: Callable[..., None], *arguments: object) -> None:
+        """Do something in the seat's own loop; one that has ended hears nothing."""
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(what, *arguments)
+
+
+class WorkerSide(WorkerPlugin):
+    """One run's side on a worker; whoever was told of the same PBX before remembers its token.
+
+    When the worker closes, or the scheduler takes an errand back (its client is gone), the errand is told to stop.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._seats: dict[str, FarSeat] = {}
+        self._worker: Worker | None = None
+        self._memory: PbxMemory | None = None
+
+    def setup(self, worker: Worker) -> None:
+        """The worker has it from now on."""
+        self._worker = worker
+        self._memory = PbxMemory()
+
+    def teardown(self, worker: Worker) -> None:  # noqa: ARG002 - the plugin's promise
+        """The worker closes, or the run is over."""
+        self.stop()
+
+    def transition(self, key: object, start: str, finish: str, **_: object) -> None:  # noqa: ARG002 - likewise
+        """A task's state has changed."""
+        seat = self._seats.get(str(key))
+        if seat is not None and finish not in _GOES_ON:
+            seat.hear(seat.stop.set)
+
+    def stop(self) -> None:
+        """Tell every errand to stop."""
+        for seat in tuple(self._seats.values()):
+            seat.hear(seat.stop.set)
+
+    def set_part(self, part: float) -> None:
+        """The run's limits are shared out anew."""
+        for seat in tuple(self._seats.values()):
+            seat.hear(seat.set_part, part)
+
+    def lower(self, but: str) -> None:
+        """The errand of this key has found that the PBX has too much to do; the others shall heed it."""
+        for key, seat in tuple(self._seats.items()):
+            if key != but:
+                seat.hear(seat.lower)
+
+    async def answer(self, key: str, errand: Errand) -> Answer:
+        """Run an errand to its end, telling how it goes on."""
+        seat = FarSeat(errand, self._memory or PbxMemory())
+        self._seats[key] = seat
+        try:
+            async with asyncio.TaskGroup() as group:
+                telling = group.create_task(self._tell_now_and_then(key, seat))
+                result, failure = await _outcome(errand, seat)
+                telling.cancel()
+        finally:
+            del self._seats[key]
+        return Answer(result, failure, seat.stop.is_set(), seat.news())
+
+    async def _tell_now_and_then(self, key: str, seat: FarSeat) -> None:
+        while True:
+            await asyncio.sleep(_NEWS_EVERY_S)
+            if self._worker is not None:
+                self._worker.log_event(self.name, pickle.dumps(FarNews(key, seat.news())))
+
+
+async def _outcome(errand: Errand, seat: FarSeat) -> tuple[Any, Failure | None]:
+    try:
+        return await errand.work(errand.share, errand.parcel, seat), None
+    except ArchiverError as error:
+        return None, Failure.of(error)
+
+
+def run_errand(errand: Errand) -> Answer:
+    """The task that the scheduler knows."""
+    worker = get_worker()
+    side = worker.plugins[errand.side]
+    if not isinstance(side, WorkerSide):
+        raise TypeError(f"{errand.side} is no side of this program")
+    return run_in_loop(side.answer(str(worker.get_current_task()), errand))
+
+
+def tell_side(side: str, message: str, *arguments: Any, dask_worker: Worker) -> None:
+    """Have a worker's side do something; a worker that has none has nothing to do."""
+    found = dask_worker.plugins.get(side)
+    if isinstance(found, WorkerSide):
+        getattr(found, message)(*arguments)
