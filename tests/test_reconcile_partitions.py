@@ -299,7 +299,6 @@ def test_after_a_kill_in_the_midst_of_a_fetch_the_next_reconcile_makes_everythin
         wanted = settings(pbx.base_url, root)
         asyncio.run(reconciled(wanted, engine))
         found = asyncio.run(reconciled(wanted))
-        asyncio.run(reconciled(settings(pbx.base_url, whole)))
         told = asyncio.run(reconciled(settings(pbx.base_url, whole)))
         assert [day.classes for day in found.report.days] == [day.classes for day in told.report.days]
         assert (files(root), cdr_lines(root)) == (files(whole), cdr_lines(whole))
@@ -308,6 +307,33 @@ def test_after_a_kill_in_the_midst_of_a_fetch_the_next_reconcile_makes_everythin
 
 def verified(wanted: Settings) -> list[Any]:
     return list(asyncio.run(run_verify(wanted, VerifyRequest(), stop=asyncio.Event())).findings)
+
+
+class Doubled(Divided):
+    """Has each partition done by two at once, as when one that was paused wakes up."""
+
+    async def each(
+        self, share: ReconcileShare, partitions: Iterable[AccountDays], *, stop: asyncio.Event, watcher: Watcher
+    ) -> AsyncGenerator[PartitionReport, None]:
+        for partition in partitions:
+            async with asyncio.TaskGroup() as group:
+                both = [group.create_task(self._report(share, partition, stop, watcher)) for _ in range(2)]
+            assert all(each.result().ended.error is None for each in both)
+            yield both[0].result()
+
+
+async def test_two_who_do_the_same_days_at_once_leave_what_one_would(tmp_path: Path) -> None:
+    async with Simulator(corpus()) as pbx:
+        one, two = settings(pbx.base_url, tmp_path / "one"), settings(pbx.base_url, tmp_path / "two")
+        await reconciled(one)
+        await reconciled(two, Doubled())
+        found = await reconciled(two)
+        told = await reconciled(one)
+        assert [day.classes for day in found.report.days] == [day.classes for day in told.report.days]
+        assert (files(tmp_path / "two"), cdr_lines(tmp_path / "two")) == (
+            files(tmp_path / "one"),
+            cdr_lines(tmp_path / "one"),
+        )
 
 
 @dataclass
@@ -354,24 +380,26 @@ async def test_after_something_fatal_the_others_end_and_what_they_did_is_still_t
     assert len(result.report.days) == DAYS
 
 
+@dataclass
+class Interrupted(Divided):
+    """Has somebody interrupt it after the first two days of an account."""
+
+    interrupt: Callable[[], None] = lambda: None
+
+    async def each(
+        self, share: ReconcileShare, partitions: Iterable[AccountDays], *, stop: asyncio.Event, watcher: Watcher
+    ) -> AsyncGenerator[PartitionReport, None]:
+        first, second, *_ = recut_by(2, share.job, partitions)
+        yield await self._report(share, first, stop, watcher)
+        self.interrupt()
+        await stop.wait()
+        yield await self._report(share, second, stop, watcher)
+
+
 async def test_a_stop_reaches_whoever_works_and_what_they_did_is_told(tmp_path: Path) -> None:
     stop = asyncio.Event()
-
-    class Stopped(Divided):
-        """Is told to stop after the first partition."""
-
-        async def each(
-            self, share: ReconcileShare, partitions: Iterable[AccountDays], *, stop: asyncio.Event, watcher: Watcher
-        ) -> AsyncGenerator[PartitionReport, None]:
-            first, second, *_ = recut_by(2, share.job, partitions)
-            yield await self._report(share, first, stop, watcher)
-            asked_to.set()
-            await stop.wait()
-            yield await self._report(share, second, stop, watcher)
-
-    asked_to = stop
     async with Simulator(corpus()) as pbx:
-        wanted, engine = settings(pbx.base_url, tmp_path / "a"), Stopped()
+        wanted, engine = settings(pbx.base_url, tmp_path / "a"), Interrupted(interrupt=stop.set)
         result = await run_reconcile(wanted, ASKED, stop=stop, watcher=Silent(), elsewhere=engine)
     assert (result.report.outcome, result.exit_code(signal=2), len(result.report.days)) == ("interrupted", 130, 2)
 

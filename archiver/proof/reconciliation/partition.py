@@ -87,10 +87,8 @@ class _Work:
             # Somebody who was given the same partition put a part there meanwhile, which is seen now.
             known = await kit.ledger.cdr_files(look.account_id, look.day.day)
             kept = await kit.bench.threads.run(look.cdrs.keep, known)
-        noted = {file.key for file in await kit.ledger.cdr_files(look.account_id, look.day.day)} if kept.fresh else ()
         for file in kept.fresh:
-            if file.key not in noted:
-                await kit.ledger.record_cdr_file(file)
+            await kit.ledger.record_cdr_file(file)
         open_day.files, open_day.fresh, open_day.cdrs_changed = list(known), kept.fresh, kept.changed
         open_day.reasons += [f"{key} is gone or damaged; its rows were archived again" for key in kept.damaged]
 
