@@ -22,7 +22,7 @@ from archiver.assembly import (
 from archiver.destination import Destination, accept_compliance, open_destination
 from archiver.engine.base import Seat, Watcher
 from archiver.engine.here import Here
-from archiver.errors import ExitCode, LedgerError, SettingsError
+from archiver.errors import ClaimLost, ExitCode, LedgerError, SettingsError
 from archiver.evidence import Evidence
 from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
@@ -178,6 +178,7 @@ async def reconcile_elsewhere(share: ReconcileShare, partition: AccountDays, sea
     After `seat.stop` is set it ends with the recordings under way, and the report holds the days that were done.
 
     Raises:
+        ClaimLost: the partition was given to somebody else meanwhile, whose report is the one that counts.
         ArchiverError: the work could not begin; once it has, fatal errors are in the report.
     """
     settings = share.settings
@@ -193,6 +194,8 @@ async def reconcile_elsewhere(share: ReconcileShare, partition: AccountDays, sea
         report = await reconcile_partition(share.job, partition, kit)
         # This partition asks for no more media.
         kit.bench.pbx.traffic.at_once = 0
+        if report.ended.error is not None and report.ended.error.code == ClaimLost.code:
+            raise ClaimLost(report.ended.error.text)
         return report
 
 
