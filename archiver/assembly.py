@@ -94,7 +94,6 @@ def refuse_what_is_not_built(settings: Settings) -> None:
     """
     later = {
         "cluster.scheduler (only '')": bool(settings.cluster.scheduler),
-        "ledger.url = 'postgresql://…' (only '' or sqlite)": settings.ledger_url().startswith("postgresql"),
     }
     for key, asked in later.items():
         if asked:

@@ -23,7 +23,6 @@ PROGRAM = [sys.executable, "-m", "archiver"]
 @pytest.mark.parametrize(
     ("sections", "key"),
     [
-        ({"ledger": {"url": "postgresql://ledger.example/archive"}}, "ledger.url"),
         ({"cluster": {"scheduler": "tcp://scheduler.example:8786"}}, "cluster.scheduler"),
     ],
 )

@@ -71,6 +71,7 @@ DRIVERS: dict[str, set[str]] = {
     "msgspec": {"pbx.payloads", "proof", "reports", "evidence", "commands", "cli"},
     "mutagen": {"pipeline.audio"},
     "prometheus_client": {"reports.metrics", "commands.metrics_port"},
+    "psycopg": {"ledger.postgresql", "ledger.complaints"},
     "pydantic": {"settings"},
     "pydantic_settings": {"settings"},
     "sqlalchemy": {"ledger"},

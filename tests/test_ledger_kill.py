@@ -22,7 +22,8 @@ ROUNDS = 10
 def test_a_killed_writer_loses_nothing_that_was_promised(kind: LedgerKind, tmp_path: Path) -> None:
     chance = random.Random(20260506)
     promised: list[tuple[str, int]] = []
-    for turn in range(ROUNDS):
+    rounds = ROUNDS if kind.name == "sqlite" else 4
+    for turn in range(rounds):
         first_page = turn * 1000
         said = write_and_kill(kind.url(tmp_path), first_page, after_s=chance.uniform(0.0, 0.25))
         assert said, "the child was killed before it wrote anything"
@@ -35,7 +36,7 @@ def test_a_killed_writer_loses_nothing_that_was_promised(kind: LedgerKind, tmp_p
         assert kind.tallied(tmp_path) == kind.counted(tmp_path)
         check_pages_are_whole(kind, tmp_path)
         assert listed
-    assert len(promised) > ROUNDS
+    assert len(promised) > rounds
 
 
 def write_and_kill(url: str, first_page: int, *, after_s: float) -> list[tuple[str, int]]:

@@ -17,7 +17,7 @@ from archiver.recording import Recording, Status
 
 sys.path.insert(0, str(Path(__file__).parent / "contracts"))
 
-from ledgers import ACCOUNT, DAY, KINDS, NOON, PROGRESS, archived, failed, recording
+from ledgers import ACCOUNT, DAY, NOON, POSTGRESQL, PROGRESS, SQLITE, archived, failed, recording
 
 pages = st.lists(
     st.builds(
@@ -51,9 +51,10 @@ class Entry:
 class LedgerMachine(RuleBasedStateMachine):
     """Each rule does the same to the ledger and to the model; the model's clock counts minutes from noon."""
 
+    kind = SQLITE
+
     def __init__(self) -> None:
         super().__init__()
-        self.kind = KINDS[0]
         self.temporary = TemporaryDirectory()
         self.folder = Path(self.temporary.name)
         self.loop = asyncio.Runner()
@@ -210,3 +211,13 @@ class LedgerMachine(RuleBasedStateMachine):
 
 TestLedgerMachine = LedgerMachine.TestCase
 TestLedgerMachine.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+
+
+class PostgresMachine(LedgerMachine):
+    """The same over a server."""
+
+    kind = POSTGRESQL
+
+
+TestPostgresMachine = PostgresMachine.TestCase
+TestPostgresMachine.settings = settings(max_examples=4, stateful_step_count=25, deadline=None)

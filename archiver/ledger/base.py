@@ -41,6 +41,17 @@ class Ledger(Protocol):
         """Note that a run began and give it its number, greater than any before."""
         ...
 
+    async def hold_accounts(self, run: Run, account_ids: Collection[str]) -> None:
+        """Have these accounts for this run alone until the ledger is closed or its process ends.
+
+        Where several machines share a ledger, it keeps runs apart; in a file it only notes the run, since the archive's
+        lock does that.
+
+        Raises:
+            ArchiveInUse: another run has one of them; none is had then.
+        """
+        ...
+
     async def end_run(self, run: Run, *, outcome: Outcome, ended_at: datetime, report: bytes) -> None:
         """Note how a run ended, with its JSON report."""
         ...

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select, update
 
-from archiver.ledger.backend import portions
+from archiver.ledger.backend import lock_accounts, portions
 from archiver.ledger.columns import plain
 from archiver.ledger.entries import KNOWN_COLUMNS, find_account, find_metadata, known_of, recording_of, task_of
 from archiver.ledger.fencing import check_claim
@@ -38,6 +38,7 @@ def claim_due(
     account_no = find_account(connection, plain(account_id))
     if account_no is None or limit < 1:
         return []
+    lock_accounts(connection, [account_no])
     lost, claim_no = (claim.lost, claim.claim_no) if claim is not None else ((), None)
     chosen = due_entries(account_no, run_no, at=at, limit=limit, lost=lost)
     due = [known_of(row) for row in connection.execute(chosen)]

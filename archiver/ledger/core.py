@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, Generic, TypeVar
 
-from sqlalchemy import Connection, Executable, Row
+from sqlalchemy import Connection, Executable, Result, Row
 
 from archiver.ledger.backend import Backend
 from archiver.ledger.settling import Settled
@@ -14,6 +15,8 @@ from archiver.ledger.writer import Writer
 
 _T = TypeVar("_T")
 _ARCHIVED_BATCH = 2000
+# Where the server would else send all rows at once.
+_STREAMED = {"stream_results": True, "max_row_buffer": _ARCHIVED_BATCH}
 
 
 class LedgerCore:
@@ -63,6 +66,7 @@ class Walk(Generic[_T]):
         self._make = make
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-reader")
         self._connection: Connection | None = None
+        self._found: Result[Any] | None = None
         self._rows: Iterator[Sequence[Row[Any]]] = iter(())
 
     async def batch(self) -> Sequence[_T]:
@@ -80,11 +84,17 @@ class Walk(Generic[_T]):
             if self._connection is None:
                 self._connection = self._backend.connect_to_read()
                 self._backend.begin(self._connection, write=False)
-                self._rows = self._connection.execute(self._chosen).partitions(_ARCHIVED_BATCH)
+                self._found = self._connection.execute(self._chosen, execution_options=_STREAMED)
+                self._rows = self._found.partitions(_ARCHIVED_BATCH)
             return self._make(self._connection, next(self._rows, ()))
         except self._backend.errors as error:
             raise self._backend.explain(error) from error
 
     def _close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
+        # A walk that is over has nothing to say any more, not even that its connection was lost.
+        with suppress(*self._backend.errors):
+            if self._found is not None:
+                self._found.close()
+        with suppress(*self._backend.errors):
+            if self._connection is not None:
+                self._connection.close()

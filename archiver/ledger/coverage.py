@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, RowMapping, delete, func, insert, select, update
 
-from archiver.ledger.backend import portions
+from archiver.ledger.backend import lock_accounts, portions
 from archiver.ledger.columns import from_seconds, from_seconds_or_none, original, plain, seconds
 from archiver.ledger.entries import account_number
 from archiver.ledger.pieces import Span, not_held, remainders
@@ -25,6 +25,7 @@ def span_of(window: Window) -> Span:
 def ask_for(connection: Connection, account_id: str, spans: Sequence[Span]) -> None:
     """Add what the calendar does not hold yet as incomplete pieces."""
     account_no = account_number(connection, plain(account_id))
+    lock_accounts(connection, [account_no])
     for wanted in spans:
         held = [Span(row["start_at"], row["end_at"]) for row in _overlapping(connection, account_no, wanted)]
         fresh = [
@@ -46,6 +47,7 @@ def finish_window(
 ) -> None:
     """Put the piece in place of whatever lies there; what reaches over its edges stays as it was."""
     account_no = account_number(connection, plain(account_id))
+    lock_accounts(connection, [account_no])
     rows = _overlapping(connection, account_no, span)
     progress = {"pages": 0, "rows": 0, "cursor": "", "run_no": None}
     left: list[dict[str, Any]] = []

@@ -1,11 +1,11 @@
 """Reading entries: by recording id, and as tasks to work on."""
 
 from collections.abc import Sequence
-from typing import Any, cast
+from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
-from archiver.ledger.backend import portions
+from archiver.ledger.backend import insert_or, portions
 from archiver.ledger.columns import from_seconds_or_none, original
 from archiver.ledger.decide import Facts, Known
 from archiver.ledger.tables import accounts, entries, listed_metadata
@@ -34,8 +34,12 @@ def account_number(connection: Connection, account_id: str) -> int:
     found = find_account(connection, account_id)
     if found is not None:
         return found
-    added = connection.execute(insert(accounts).values(account_id=account_id))
-    return cast("tuple[int]", added.inserted_primary_key)[0]
+    # Another machine may add it at the same moment; then this waits for that one.
+    connection.execute(insert_or(connection, accounts).values(account_id=account_id).on_conflict_do_nothing())
+    number: int = connection.execute(
+        select(accounts.c.account_no).where(accounts.c.account_id == account_id)
+    ).scalar_one()
+    return number
 
 
 def find_known(connection: Connection, account_no: int, recording_ids: Sequence[str]) -> dict[str, Known]:

@@ -15,7 +15,7 @@ from archiver.ledger.values_exporting import KnownRecording, Sought
 from archiver.recording import Fixity, Status
 
 _called = func.coalesce(entries.c.start_at, entries.c.saved_at)
-_dated = func.coalesce(_called, entries.c.archived_ms / 1000, entries.c.listed_at)
+_dated = func.coalesce(_called, entries.c.archived_ms // 1000, entries.c.listed_at)
 _chosen = select(entries, _called.label("called_at"), _dated.label("dated_at"))
 
 

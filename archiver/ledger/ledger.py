@@ -2,34 +2,42 @@
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from archiver.errors import LedgerError
 from archiver.ledger import (
     schema,
 )
+from archiver.ledger.backend import Backend
 from archiver.ledger.ledger_claims import ClaimingLedger
 from archiver.ledger.ledger_proof import ProofLedger
 from archiver.ledger.ledger_retention import RetentionLedger
 from archiver.ledger.ledger_runs import RunLedger
+from archiver.ledger.postgresql_address import address_of, is_postgresql
 from archiver.ledger.settling import Settled, write_settled
 from archiver.ledger.sqlite import SqliteBackend
 from archiver.ledger.writer import Writer
 
+if TYPE_CHECKING:
+    from archiver.ledger.postgresql import PostgresBackend
+
 _SQLITE = "sqlite:///"
 
 
-async def open_ledger(url: str, *, create: bool = True, busy_timeout_s: float = 30.0) -> "SqlLedger":
-    """Open the ledger at `url`, `sqlite:///` and a path, and bring its schema up to date.
+async def open_ledger(
+    url: str, *, create: bool = True, busy_timeout_s: float = 30.0, patience_s: float = 120.0
+) -> "SqlLedger":
+    """Open the ledger at `url`, `sqlite:///` and a path or `postgresql://`, and bring its schema up to date.
 
-    With `create` a ledger that is not there yet is made, readable by this user alone; its folder must exist.
-    `busy_timeout_s` is how long a call waits while another process keeps the ledger locked. `close` it in the same
-    event loop.
+    With `create` a ledger that is not there yet is made, a file readable by this user alone; its folder, or the
+    database and its schema, must exist. `busy_timeout_s` is how long a call waits while another process keeps a file
+    locked, `patience_s` how long while a server that was there can't be reached. `close` it in the same event loop.
 
     Raises:
         LedgerTooNew: a newer program wrote it; it was left untouched.
         LedgerError: it can't be opened, is no ledger, or lies on a network file system.
     """
-    backend = backend_of(url, busy_timeout_s=busy_timeout_s)
+    backend = backend_of(url, busy_timeout_s=busy_timeout_s, patience_s=patience_s)
     writer = Writer[Settled](backend, write_settled)
     await writer.open(partial(schema.prepare, backend=backend), create=create)
     return SqlLedger(backend, writer)
@@ -39,17 +47,42 @@ class SqlLedger(RunLedger, ClaimingLedger, ProofLedger, RetentionLedger):
     """Keeps the promise of `base.Ledger`; made by `open_ledger`."""
 
 
-def backend_of(url: str, *, busy_timeout_s: float) -> SqliteBackend:
+def backend_of(url: str, *, busy_timeout_s: float = 30.0, patience_s: float = 120.0) -> Backend:
     """The database that the address names; nothing is opened yet.
 
     Raises:
-        LedgerError: it names none that is known.
+        LedgerError: it names none that is known, or its driver is not installed.
+    """
+    if is_postgresql(url):
+        return postgres_backend(url, patience_s=patience_s)
+    return sqlite_backend(url, busy_timeout_s=busy_timeout_s)
+
+
+def postgres_backend(url: str, *, patience_s: float, schema_name: str = "") -> "PostgresBackend":
+    """The schema of a PostgreSQL database; the one that the address leads to, or another one there.
+
+    Raises:
+        LedgerError: the address can't be read, or the driver is not installed.
+    """
+    address = address_of(url, schema=schema_name)
+    from archiver.ledger.postgresql import PostgresBackend
+
+    return PostgresBackend(address, patience_s=patience_s, revision=schema.NEWEST)
+
+
+def sqlite_backend(url: str, *, busy_timeout_s: float) -> SqliteBackend:
+    """The file that the address names.
+
+    Raises:
+        LedgerError: it names no file.
     """
     # What follows is a path, whatever characters it has: nothing in it is a host, an option or a password.
     path = url.removeprefix(_SQLITE)
     if path == url:
         # Not shown, since it may hold a password.
-        raise LedgerError("ledger.url names no kind of ledger that is known: use sqlite:/// and the path of a file.")
+        raise LedgerError(
+            "ledger.url names no kind of ledger that is known: use sqlite:/// and the path of a file, or postgresql://…"
+        )
     if path in {"", ":memory:"} or "\x00" in path:
         raise LedgerError("The ledger needs a file of its own: use sqlite:/// and its path.")
     return SqliteBackend(Path(path), busy_timeout_s=busy_timeout_s)

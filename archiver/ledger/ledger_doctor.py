@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from archiver.check import Check, failed
 from archiver.errors import LedgerError
-from archiver.ledger.ledger import backend_of
+from archiver.ledger.ledger import sqlite_backend
 from archiver.ledger.schema import is_current
 from archiver.ledger.sqlite import SqliteBackend
 
@@ -19,7 +19,7 @@ _OTHERS = 0o077
 def examine(url: str) -> tuple[Check, ...]:
     """Look at the ledger and change nothing in it; one that is not there yet is not made. Raises nothing."""
     try:
-        backend = backend_of(url, busy_timeout_s=_BUSY_TIMEOUT_S)
+        backend = sqlite_backend(url, busy_timeout_s=_BUSY_TIMEOUT_S)
     except LedgerError as error:
         return (failed("place", error),)
     folder = backend.path.parent

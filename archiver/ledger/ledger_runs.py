@@ -6,6 +6,7 @@ from functools import partial
 
 from sqlalchemy import Connection
 
+from archiver.errors import ArchiveInUse
 from archiver.ledger import (
     claims,
     coverage,
@@ -14,7 +15,7 @@ from archiver.ledger import (
     reading,
     runs,
 )
-from archiver.ledger.columns import milliseconds, plain, seconds
+from archiver.ledger.columns import milliseconds, original, plain, seconds
 from archiver.ledger.core import LedgerCore
 from archiver.ledger.entries import find_account
 from archiver.ledger.settling import settled_of
@@ -43,6 +44,17 @@ class RunLedger(LedgerCore):
         """See the promise; times are cut to the millisecond."""
         return await self._writer.write(partial(runs.begin_run, run_id=run_id, started_ms=milliseconds(started_at)))
 
+    async def hold_accounts(self, run: Run, account_ids: Collection[str]) -> None:
+        """See the promise."""
+        names = [plain(account_id) for account_id in account_ids]
+        refused = await self._writer.write(
+            partial(runs.hold_accounts, run_no=run.run_no, names=names, hold=self._backend.hold)
+        )
+        if refused is not None:
+            raise ArchiveInUse(
+                f"the account {original(refused)} is being worked on by another run (by the ledger's word)"
+            )
+
     async def end_run(self, run: Run, *, outcome: Outcome, ended_at: datetime, report: bytes) -> None:
         """See the promise."""
         ended_ms = milliseconds(ended_at)
@@ -53,7 +65,7 @@ class RunLedger(LedgerCore):
     async def ask_for(self, account_id: str, windows: Sequence[Window]) -> None:
         """See the promise."""
         spans = [coverage.span_of(window) for window in windows]
-        await self._writer.write(partial(coverage.ask_for, account_id=account_id, spans=spans))
+        await self._writer.write(partial(coverage.ask_for, account_id=account_id, spans=spans), shared=True)
 
     async def record_page(
         self,
@@ -77,7 +89,7 @@ class RunLedger(LedgerCore):
             retry_missing=retry_missing,
             claim=self._claim,
         )
-        return await self._writer.write(partial(pages.record_page, page=page))
+        return await self._writer.write(partial(pages.record_page, page=page), shared=True)
 
     async def classify_page(self, account_id: str, rows: Sequence[Recording]) -> Mapping[Status, int]:
         """See the promise."""
@@ -100,7 +112,7 @@ class RunLedger(LedgerCore):
                 reason=reason,
             )
 
-        await self._writer.write(finish)
+        await self._writer.write(finish, shared=True)
 
     async def calendar(self, account_id: str) -> Sequence[Piece]:
         """See the promise."""
@@ -121,7 +133,8 @@ class RunLedger(LedgerCore):
                 at=seconds(at),
                 limit=limit,
                 claim=self._claim,
-            )
+            ),
+            shared=True,
         )
 
     async def settle(self, run: Run, settlement: Settlement) -> None:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, bindparam, insert, select, update
 
-from archiver.ledger.backend import insert_or, insert_rows, portions
+from archiver.ledger.backend import insert_or, insert_rows, lock_accounts, portions
 from archiver.ledger.columns import plain
 from archiver.ledger.coverage import note_progress
 from archiver.ledger.decide import Facts, Known, Verdict, decide, facts_of
@@ -84,6 +84,7 @@ def record_page(connection: Connection, page: Page) -> PageResult:
     """See the ledger's promise; runs within the caller's transaction."""
     check_claim(connection, page.claim)
     account_no = account_number(connection, plain(page.account_id))
+    lock_accounts(connection, [account_no])
     listed = {plain(row.recording_id): row for row in page.rows}
     rows = _sort(page, listed, find_known(connection, account_no, list(listed)))
     tally = TallyChange()

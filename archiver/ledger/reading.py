@@ -97,7 +97,7 @@ def _summary(connection: Connection, account_no: int, account_id: str) -> Accoun
 
 def archived_objects() -> Executable:
     """All archived objects and former versions in the order of their keys, as `ObjectRow` has them."""
-    dated_at = func.coalesce(entries.c.start_at, entries.c.saved_at, entries.c.archived_ms / 1000)
+    dated_at = func.coalesce(entries.c.start_at, entries.c.saved_at, entries.c.archived_ms // 1000)
     whose = (accounts.c.account_id, entries.c.recording_id, dated_at.label("dated_at"))
     of_account = accounts.c.account_no == entries.c.account_no
     now = select(*(entries.c[name] for name in _OBJECT), *whose, literal_column("1").label("is_current")).where(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, case, func, literal_column, select
+from sqlalchemy import BigInteger, ColumnElement, Connection, case, cast, func, literal_column, select
 
 from archiver.ledger.columns import from_seconds_or_none, original
 from archiver.ledger.tables import accounts, entries, listed_metadata
@@ -29,7 +29,7 @@ def read_volumes(connection: Connection, zone: tzinfo, *, now: datetime) -> Sequ
     # Divisions differ in how they round below zero, so what lies there is left to the last case.
     local_day = (_DATED + _offset_s(zone, now=now)) // _DAY_S
     day = case((_DATED.between(_DAY_S, _LAST_S), local_day), else_=-1).label("day")
-    size = func.sum(func.coalesce(entries.c.size_bytes, entries.c.length_bytes, 0))
+    size = cast(func.sum(func.coalesce(entries.c.size_bytes, entries.c.length_bytes, 0)), BigInteger)
     chosen = (
         select(_ACCOUNT.label("whose"), day, entries.c.status, func.count(), size)
         .group_by(literal_column("whose"), literal_column("day"), entries.c.status)

@@ -1,13 +1,15 @@
 """The runs the ledger remembers."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, cast
 
 from sqlalchemy import Connection, Row, insert, select, update
 
 from archiver.errors import LedgerError
+from archiver.ledger.backend import portions
 from archiver.ledger.columns import from_milliseconds, original, plain
-from archiver.ledger.tables import runs
+from archiver.ledger.entries import account_number
+from archiver.ledger.tables import accounts, runs
 from archiver.ledger.values import Outcome, Run
 
 
@@ -27,6 +29,21 @@ def end_run(connection: Connection, run_no: int, *, outcome: Outcome, ended_ms: 
     ended = update(runs).where(runs.c.run_no == run_no)
     if not connection.execute(ended.values(outcome=outcome.value, ended_ms=ended_ms, report=report)).rowcount:
         raise LedgerError(f"The ledger knows no run {run_no}: was it replaced by an older copy during the run?")
+
+
+def hold_accounts(
+    connection: Connection,
+    run_no: int,
+    names: Sequence[str],
+    hold: Callable[[Connection, Sequence[str]], str | None],
+) -> str | None:
+    """Have these accounts for a run alone; the first that another has, and then nothing is changed."""
+    refused = hold(connection, names)
+    if refused is None:
+        numbers = [account_number(connection, name) for name in names]
+        for portion in portions(numbers):
+            connection.execute(update(accounts).where(accounts.c.account_no.in_(portion)).values(run_no=run_no))
+    return refused
 
 
 def last_run(connection: Connection) -> Run | None:

@@ -8,14 +8,20 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 
 from archiver.errors import LedgerDamaged, LedgerError, LedgerTooNew
-from archiver.ledger.backend import Backend
+from archiver.ledger.backend import Backend, is_shared
 from archiver.ledger.tables import ledger_metadata
 
 REVISIONS = ("0001", "0002", "0003", "0004", "0005")
 """Every revision there has been, oldest first; the files under `migrations/versions` must be the same."""
 
-_NEWEST = REVISIONS[-1]
+NEWEST = REVISIONS[-1]
+"""What this program writes."""
+
 _FOREIGN = "The file is a database, but no ledger of this program; it was left untouched."
+_TAKEN = (
+    "The database's schema holds tables with the names of a ledger's ({}), but no ledger of this program; it was left "
+    "untouched."
+)
 
 
 def prepare(connection: Connection, backend: Backend) -> None:
@@ -69,24 +75,32 @@ def migrate(connection: Connection) -> None:
 
 def _is_current(connection: Connection) -> bool:
     """Whether the schema is the newest; False when it is older or when there is none yet."""
-    names = set(inspect(connection).get_table_names())
+    names = _names(connection)
     if not names:
         return False
     if "alembic_version" not in names:
-        raise LedgerError(_FOREIGN)
+        raise LedgerError(_TAKEN.format(", ".join(sorted(names)[:3])) if is_shared(connection) else _FOREIGN)
     found = connection.execute(text("SELECT version_num FROM alembic_version")).scalars().all()
     if not found and names == {"alembic_version"}:
         return False
+    if is_shared(connection) and names == {"alembic_version"}:
+        raise LedgerError(_TAKEN.format("alembic_version"))
     if len(found) != 1 or found[0] not in REVISIONS:
         raise LedgerTooNew(
-            f"The ledger has schema {', '.join(map(str, found)) or 'none'}; this program knows up to {_NEWEST}. "
+            f"The ledger has schema {', '.join(map(str, found)) or 'none'}; this program knows up to {NEWEST}. "
             "A newer program wrote it: use that one. Nothing was changed."
         )
-    return bool(found[0] == _NEWEST)
+    return bool(found[0] == NEWEST)
+
+
+def _names(connection: Connection) -> set[str]:
+    """The tables there are; of a database on a server only those that bear our names, since others may use it, too."""
+    names = set(inspect(connection).get_table_names())
+    return names & {"alembic_version", *ledger_metadata.tables} if is_shared(connection) else names
 
 
 def _bring_up_to_date(connection: Connection) -> None:
-    if inspect(connection).get_table_names():
+    if _names(connection):
         migrate(connection)
         return
     ledger_metadata.create_all(connection, checkfirst=False)
@@ -97,19 +111,20 @@ def _bring_up_to_date(connection: Connection) -> None:
             "CONSTRAINT alembic_version_pkc PRIMARY KEY (version_num))"
         )
     )
-    connection.execute(text("INSERT INTO alembic_version (version_num) VALUES (:revision)"), {"revision": _NEWEST})
+    connection.execute(text("INSERT INTO alembic_version (version_num) VALUES (:revision)"), {"revision": NEWEST})
 
 
 def _check_shape(connection: Connection) -> None:
     """Compare tables, columns and indexes with what this program reads and writes."""
     found = inspect(connection)
-    names = set(found.get_table_names())
+    columns_of, indexes_of = found.get_multi_columns(), found.get_multi_indexes()
+    names = {name for _, name in columns_of}
     missing = [f"the table {name}" for name in ledger_metadata.tables if name not in names]
     for name, table in ledger_metadata.tables.items():
         if name in names:
-            columns = {column["name"] for column in found.get_columns(name)}
+            columns = {column["name"] for column in columns_of[None, name]}
             missing += [f"the column {name}.{column.name}" for column in table.columns if column.name not in columns]
-            indexes = {index["name"] for index in found.get_indexes(name)}
+            indexes = {index["name"] for index in indexes_of[None, name]}
             missing += [f"the index {index.name}" for index in table.indexes if index.name not in indexes]
     if missing:
         raise LedgerDamaged(

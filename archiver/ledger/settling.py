@@ -4,11 +4,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from sqlalchemy import Column, Connection, MetaData, Table, bindparam, case, delete, func, insert, select, update
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Connection,
+    MetaData,
+    Table,
+    bindparam,
+    case,
+    cast,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.schema import CreateTable
 
 from archiver.errors import LedgerError
-from archiver.ledger.backend import insert_or, insert_rows
+from archiver.ledger.backend import insert_or, insert_rows, is_shared, lock_accounts
 from archiver.ledger.columns import milliseconds, plain, seconds, seconds_or_none
 from archiver.ledger.fencing import check_claim
 from archiver.ledger.tables import attempts, entries, former_versions, listed_metadata
@@ -32,6 +46,7 @@ _staged = Table(
     Column("entry_id", entries.c.entry_id.type),
     *(Column(name, entries.c[name].type) for name in (*_ALWAYS, *_OF_OBJECT, "quarantined_sha256")),
     prefixes=["TEMPORARY"],
+    postgresql_on_commit="DELETE ROWS",
 )
 """A batch on its way: one statement brings it here, one into the entries, however many rows there are."""
 
@@ -54,10 +69,11 @@ _AFTER_FORMER = (
 )
 _WEIGHT = func.coalesce(entries.c.size_bytes, entries.c.length_bytes, 0)
 _COUNT = (
-    select(entries.c.account_no, entries.c.status, func.count(), func.sum(_WEIGHT))
+    select(entries.c.account_no, entries.c.status, func.count(), cast(func.sum(_WEIGHT), BigInteger))
     .where(entries.c.entry_id.in_(select(_staged.c.entry_id)))
     .group_by(entries.c.account_no, entries.c.status)
 )
+_ACCOUNTS = select(entries.c.account_no).where(entries.c.entry_id.in_(select(_staged.c.entry_id))).distinct()
 _FORGET_METADATA = delete(listed_metadata).where(
     listed_metadata.c.entry_id.in_(select(_staged.c.entry_id).where(_staged.c.status.in_(_DONE)))
 )
@@ -176,6 +192,8 @@ def write_settled(connection: Connection, batch: Sequence[Settled]) -> None:
         after[changes.entry_id] = changes if earlier is None else _on_top(changes, earlier)
     connection.execute(CreateTable(_staged, if_not_exists=True))
     insert_rows(connection, _staged, _Changes._fields, list(after.values()))
+    if is_shared(connection):
+        lock_accounts(connection, connection.execute(_ACCOUNTS).scalars().all())
     tally = TallyChange()
     before = connection.execute(_COUNT).all()
     if sum(count for _, _, count, _ in before) != len(after):

@@ -8,6 +8,7 @@ import os
 import re
 import sqlite3
 import stat
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import quote
 
@@ -16,6 +17,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from archiver.errors import LedgerDamaged, LedgerError
+from archiver.ledger.backend import Recovered
 from archiver.ledger.complaints import explain
 
 _FULL = 2
@@ -102,7 +104,7 @@ class SqliteBackend:
             if file.exists() and file.stat().st_mode & _OTHERS:
                 file.chmod(_PRIVATE)
 
-    def begin(self, connection: Connection, *, write: bool) -> None:
+    def begin(self, connection: Connection, *, write: bool, shared: bool = False) -> None:  # noqa: ARG002 - the file has one lock
         """`BEGIN IMMEDIATE` to write: a reader that turns writer would fail at once, whatever the timeout.
 
         Raises:
@@ -111,6 +113,22 @@ class SqliteBackend:
         if write and self._on_disk() != self._identity:
             raise LedgerError(f"The ledger {self._path} was removed or replaced while it was in use.")
         connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")
+
+    def commit(self, connection: Connection) -> None:
+        """See the promise."""
+        connection.commit()
+
+    def recover(self, connection: Connection, error: Exception) -> Recovered | None:  # noqa: ARG002 - see the promise
+        """Nothing: a file has no connection that could be lost."""
+        return None
+
+    def hold(self, connection: Connection, names: Sequence[str]) -> str | None:  # noqa: ARG002 - see the promise
+        """Nothing: a ledger in a file is that of one archive, whose lock does this."""
+        return None
+
+    def is_there(self) -> bool:
+        """See the promise."""
+        return self._path.exists()
 
     def check(self, connection: Connection) -> None:
         """See the promise; SQLite compares its indexes with their tables, too."""

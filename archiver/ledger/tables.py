@@ -23,8 +23,12 @@ ledger_metadata = MetaData()
 _Number = BigInteger().with_variant(Integer(), "sqlite")
 
 
+# Compared and sorted by code point, as SQLite does, whatever the database's own alphabet.
+_Text = String().with_variant(String(collation="C"), "postgresql")
+
+
 def _words(name: str) -> Column[str]:
-    return Column(name, String, nullable=False, server_default="")
+    return Column(name, _Text, nullable=False, server_default="")
 
 
 def _count(name: str) -> Column[int]:
@@ -35,8 +39,8 @@ accounts = Table(
     "accounts",
     ledger_metadata,
     Column("account_no", Integer, primary_key=True),
-    Column("account_id", String, nullable=False, unique=True),
-    # The run that may work on it.
+    Column("account_id", _Text, nullable=False, unique=True),
+    # The run that has it for itself; see `hold_accounts`.
     Column("run_no", Integer),
 )
 
@@ -44,10 +48,10 @@ runs = Table(
     "runs",
     ledger_metadata,
     Column("run_no", Integer, primary_key=True),
-    Column("run_id", String, nullable=False),
+    Column("run_id", _Text, nullable=False),
     Column("started_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger),
-    Column("outcome", String),
+    Column("outcome", _Text),
     Column("report", LargeBinary, nullable=False),
     sqlite_autoincrement=True,
 )
@@ -57,8 +61,8 @@ entries = Table(
     ledger_metadata,
     Column("entry_id", _Number, primary_key=True),
     Column("account_no", Integer, nullable=False),
-    Column("recording_id", String, nullable=False),
-    Column("status", String, nullable=False),
+    Column("recording_id", _Text, nullable=False),
+    Column("status", _Text, nullable=False),
     # The run that claimed it last; each run claims an entry at most once.
     Column("run_no", Integer, nullable=False),
     # And which of the run's attempts at its partition, where several machines work.
@@ -130,7 +134,7 @@ former_versions = Table(
     ledger_metadata,
     Column("entry_id", BigInteger, primary_key=True, autoincrement=False),
     Column("version", Integer, primary_key=True, autoincrement=False),
-    Column("key", String, nullable=False),
+    Column("key", _Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
     Column("sidecar_sha256", LargeBinary),
@@ -161,7 +165,7 @@ calendar = Table(
     Column("account_no", Integer, nullable=False),
     Column("start_at", BigInteger, nullable=False),
     Column("end_at", BigInteger, nullable=False),
-    Column("state", String, nullable=False),
+    Column("state", _Text, nullable=False),
     Column("scanned_at", BigInteger),
     _words("reason"),
     # How far the listing has come; for people, nothing resumes from it.
@@ -177,7 +181,7 @@ tallies = Table(
     "tallies",
     ledger_metadata,
     Column("account_no", Integer, primary_key=True, autoincrement=False),
-    Column("status", String, primary_key=True),
+    Column("status", _Text, primary_key=True),
     _count("recordings"),
     _count("bytes"),
 )
@@ -188,9 +192,9 @@ cdr_files = Table(
     ledger_metadata,
     Column("account_no", Integer, primary_key=True, autoincrement=False),
     # As YYYY-MM-DD.
-    Column("day", String, primary_key=True),
+    Column("day", _Text, primary_key=True),
     Column("part", Integer, primary_key=True, autoincrement=False),
-    Column("key", String, nullable=False, unique=True),
+    Column("key", _Text, nullable=False, unique=True),
     Column("size_bytes", BigInteger, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
     _count("rows"),
@@ -206,8 +210,8 @@ holds = Table(
     ledger_metadata,
     Column("hold_no", Integer, primary_key=True),
     # In lower case.
-    Column("folded_name", String, nullable=False, unique=True),
-    Column("name", String, nullable=False),
+    Column("folded_name", _Text, nullable=False, unique=True),
+    Column("name", _Text, nullable=False),
     _words("reason"),
     _words("reference"),
     _words("placed_by"),
@@ -216,8 +220,8 @@ holds = Table(
     Column("since_s", BigInteger),
     Column("until_s", BigInteger),
     # JSON lists.
-    Column("recording_ids", String, nullable=False, server_default="[]"),
-    Column("users", String, nullable=False, server_default="[]"),
+    Column("recording_ids", _Text, nullable=False, server_default="[]"),
+    Column("users", _Text, nullable=False, server_default="[]"),
     _words("released_by"),
     Column("released_ms", BigInteger),
     _words("release_reason"),
@@ -228,10 +232,10 @@ tombstones = Table(
     "tombstones",
     ledger_metadata,
     Column("entry_id", BigInteger, primary_key=True, autoincrement=False),
-    Column("key", String, nullable=False),
+    Column("key", _Text, nullable=False),
     Column("size_bytes", BigInteger, nullable=False),
     Column("sha256", LargeBinary, nullable=False),
-    Column("kind", String, nullable=False),
+    Column("kind", _Text, nullable=False),
     _words("rule"),
     _words("reference"),
     Column("expired_ms", BigInteger, nullable=False),
@@ -261,9 +265,9 @@ partition_claims = Table(
     Column("claim_no", Integer, primary_key=True),
     Column("run_no", Integer, nullable=False),
     Column("account_no", Integer, nullable=False),
-    Column("partition", String, nullable=False),
+    Column("partition", _Text, nullable=False),
     _words("holder"),
-    Column("state", String, nullable=False),
+    Column("state", _Text, nullable=False),
     Column("begun_ms", BigInteger, nullable=False),
     Column("ended_ms", BigInteger),
     Column("report", LargeBinary, nullable=False, default=b""),
@@ -275,6 +279,15 @@ partition_claims = Table(
 marks = Table(
     "marks",
     ledger_metadata,
-    Column("name", String, primary_key=True),
-    Column("value", String, nullable=False),
+    Column("name", _Text, primary_key=True),
+    Column("value", _Text, nullable=False),
+)
+
+# Who writes over a connection that can be lost: the number of the last transaction that was committed.
+writers = Table(
+    "writers",
+    ledger_metadata,
+    Column("writer", _Text, primary_key=True),
+    Column("committed", BigInteger, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
 )

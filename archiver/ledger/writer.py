@@ -13,11 +13,12 @@ from typing import Generic, TypeVar
 
 from sqlalchemy import Connection
 
-from archiver.errors import LedgerError
+from archiver.errors import ArchiverError, LedgerError
 from archiver.ledger.backend import Backend
 
 _T = TypeVar("_T")
 _Outcome = TypeVar("_Outcome")
+_MOST_RECOVERIES = 10
 
 
 class Writer(Generic[_Outcome]):
@@ -37,14 +38,14 @@ class Writer(Generic[_Outcome]):
         backlog_count: int = 5000,
     ) -> None:
         self._backend = backend
-        self._errors: tuple[type[Exception], ...] = (LedgerError, *backend.errors)
+        self._errors: tuple[type[Exception], ...] = (ArchiverError, *backend.errors)
         self._write_outcomes = write_outcomes
         self._batch_count = batch_count
         self._batch_s = batch_s
         self._backlog_count = backlog_count
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="ledger-writer")
         self._connection: Connection | None = None
-        self._failure: LedgerError | None = None
+        self._failure: ArchiverError | None = None
         self._closed = False
         self._batch: list[_Outcome] = []
         self._timer: asyncio.TimerHandle | None = None
@@ -65,12 +66,13 @@ class Writer(Generic[_Outcome]):
         """What `job` reads, after all that was handed over before."""
         return await _see_through(self._send(job, write=False))
 
-    async def write(self, job: Callable[[Connection], _T]) -> _T:
+    async def write(self, job: Callable[[Connection], _T], *, shared: bool = False) -> _T:
         """Run `job` in a transaction of its own; when this returns it is durable.
 
-        A caller that is cancelled meanwhile doesn't stop it: it is done whole or, on a failure, not at all.
+        A caller that is cancelled meanwhile doesn't stop it: it is done whole or, on a failure, not at all. After a
+        lost connection it may run again. A `shared` one locks its accounts itself, see `backend.lock_accounts`.
         """
-        return await _see_through(self._send(job, write=True))
+        return await _see_through(self._send(job, write=True, shared=shared))
 
     async def hand_over(self, outcome: _Outcome) -> None:
         """Accept an outcome for the next batch, waiting while the backlog is full; cancelled, it is not accepted."""
@@ -104,10 +106,10 @@ class Writer(Generic[_Outcome]):
         await _see_through(last)
         self._say_if_broken()
 
-    def _send(self, job: Callable[[Connection], _T], *, write: bool) -> "Future[_T]":
+    def _send(self, job: Callable[[Connection], _T], *, write: bool, shared: bool = False) -> "Future[_T]":
         self._refuse_if_broken()
         self._send_batch()
-        return self._thread.submit(self._in_transaction, job, write=write)
+        return self._thread.submit(self._in_transaction, job, write=write, shared=shared)
 
     def _send_batch(self) -> None:
         if self._timer is not None:
@@ -135,7 +137,7 @@ class Writer(Generic[_Outcome]):
             raise LedgerError("The ledger is closed.")
         self._say_if_broken()
 
-    def _again(self, failure: LedgerError) -> LedgerError:
+    def _again(self, failure: ArchiverError) -> ArchiverError:
         again = type(failure)(*failure.args)
         again.__cause__ = failure
         return again
@@ -147,7 +149,7 @@ class Writer(Generic[_Outcome]):
             self._connection = self._backend.connect(create=create)
             prepare(self._connection)
         except self._errors as error:
-            if isinstance(error, LedgerError):
+            if isinstance(error, ArchiverError):
                 raise
             raise self._backend.explain(error) from error
 
@@ -158,14 +160,15 @@ class Writer(Generic[_Outcome]):
         try:
             self._backend.close(connection)
         except self._errors as error:
-            self._failure = self._failure or self._backend.explain(error)
+            explained = error if isinstance(error, ArchiverError) else self._backend.explain(error)
+            self._failure = self._failure or explained
 
     def _write_batch(self, batch: Sequence[_Outcome]) -> None:
         if self._failure is not None:
             return
         try:
-            self._in_transaction(lambda connection: self._write_outcomes(connection, batch), write=True)
-        except LedgerError as error:
+            self._in_transaction(lambda connection: self._write_outcomes(connection, batch), write=True, shared=True)
+        except ArchiverError as error:
             self._failure = error
         except BaseException as error:  # noqa: BLE001 - nobody waits for a batch, so the failure is kept for all who call
             self._failure = LedgerError(f"The ledger's writer failed on {len(batch)} outcomes: {type(error).__name__}.")
@@ -175,27 +178,47 @@ class Writer(Generic[_Outcome]):
         if self._failure is not None:
             raise self._again(self._failure)
 
-    def _in_transaction(self, job: Callable[[Connection], _T], *, write: bool) -> _T:
+    def _in_transaction(self, job: Callable[[Connection], _T], *, write: bool, shared: bool = False) -> _T:
         self._say_if_broken()
-        connection = self._connection
-        if connection is None:
-            raise LedgerError("The ledger is closed.")
-        try:
-            self._backend.begin(connection, write=write)
-            result = job(connection)
-            connection.commit()
-        except self._errors as error:
-            self._roll_back(connection)
-            failure = self._backend.explain(error)
-            if write:
-                self._failure = failure
-            if failure is error:
+        for turn in range(_MOST_RECOVERIES):
+            connection, results = self._connection, list[_T]()
+            if connection is None:
+                raise LedgerError("The ledger is closed.")
+            try:
+                self._backend.begin(connection, write=write, shared=shared)
+                results.append(job(connection))
+                self._backend.commit(connection)
+            except self._errors as error:
+                self._roll_back(connection)
+                again = turn + 1 < _MOST_RECOVERIES
+                if not self._recovered(connection, error, write=write, again=again):
+                    continue
+            except BaseException:
+                self._roll_back(connection)
                 raise
-            raise failure from error
-        except BaseException:
-            self._roll_back(connection)
+            return results[0]
+        raise LedgerError("The ledger's connection was lost again and again.")
+
+    def _recovered(self, connection: Connection, error: Exception, *, write: bool, again: bool) -> bool:
+        """After an error: whether the transaction was committed all the same; False when it is to be done again.
+
+        Raises:
+            ArchiverError: it failed for good.
+        """
+        try:
+            found = None if isinstance(error, ArchiverError) or not again else self._backend.recover(connection, error)
+        except ArchiverError as end:
+            self._connection, self._failure = None, end
             raise
-        return result
+        if found is not None:
+            self._connection = found.connection
+            return found.committed
+        failure = error if isinstance(error, ArchiverError) else self._backend.explain(error)
+        if write:
+            self._failure = failure
+        if failure is error:
+            raise failure
+        raise failure from error
 
     def _roll_back(self, connection: Connection) -> None:
         # What made the transaction fail may also keep it from being rolled back; the next begin then says so.

@@ -66,8 +66,21 @@ def _ask_sqlite(folder: Path, query: str) -> Sequence[tuple[object, ...]]:
         connection.close()
 
 
+def _postgresql_url(folder: Path) -> str:
+    from postgres_server import postgres, schema_of
+
+    return postgres().url(schema_of(folder))
+
+
+def _ask_postgresql(folder: Path, query: str) -> Sequence[tuple[object, ...]]:
+    from postgres_server import postgres, schema_of
+
+    return postgres().ask(schema_of(folder), query)
+
+
 SQLITE = LedgerKind("sqlite", lambda folder: f"sqlite:///{folder}/ledger.sqlite3", _ask_sqlite)
-KINDS = (SQLITE,)
+POSTGRESQL = LedgerKind("postgresql", _postgresql_url, _ask_postgresql)
+KINDS = (SQLITE, POSTGRESQL)
 
 
 def recording(

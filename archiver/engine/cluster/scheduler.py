@@ -98,8 +98,10 @@ class Scheduler:
         if ttl and parse_timedelta(ttl) <= _PATIENT_TTL_S:
             return []
         return [
-            f"The scheduler waits {ttl or 'for ever'} for a worker that says nothing: "
-            + "with DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL=20s it gives its work away sooner."
+            (
+                f"The scheduler waits {ttl or 'for ever'} for a worker that says nothing: "
+                "with DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL=20s it gives its work away sooner."
+            )
         ]
 
     async def workers(self) -> Mapping[str, int]:

@@ -8,6 +8,9 @@ down_revision = "0002"
 branch_labels = None
 depends_on = None
 
+# By code point, as SQLite sorts.
+_TEXT = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     """Add columns and tables; what is archived already comes into a manifest with the next run."""
@@ -19,9 +22,9 @@ def upgrade() -> None:
     op.create_table(
         "cdr_files",
         sa.Column("account_no", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("day", sa.String, primary_key=True),
+        sa.Column("day", _TEXT, primary_key=True),
         sa.Column("part", sa.Integer, primary_key=True, autoincrement=False),
-        sa.Column("key", sa.String, nullable=False, unique=True),
+        sa.Column("key", _TEXT, nullable=False, unique=True),
         sa.Column("size_bytes", sa.BigInteger, nullable=False),
         sa.Column("sha256", sa.LargeBinary, nullable=False),
         sa.Column("rows", sa.BigInteger, nullable=False, server_default="0"),
@@ -30,6 +33,6 @@ def upgrade() -> None:
     )
     op.create_table(
         "marks",
-        sa.Column("name", sa.String, primary_key=True),
-        sa.Column("value", sa.String, nullable=False),
+        sa.Column("name", _TEXT, primary_key=True),
+        sa.Column("value", _TEXT, nullable=False),
     )

@@ -8,6 +8,8 @@ down_revision = None
 branch_labels = None
 depends_on = None
 
+# By code point, as SQLite sorts.
+_TEXT = sa.String().with_variant(sa.String(collation="C"), "postgresql")
 _NUMBER = sa.BigInteger().with_variant(sa.Integer(), "sqlite")
 
 
@@ -20,7 +22,7 @@ def upgrade() -> None:
 
 
 def _words(name: str) -> sa.Column[str]:
-    return sa.Column(name, sa.String(), nullable=False, server_default="")
+    return sa.Column(name, _TEXT, nullable=False, server_default="")
 
 
 def _count(name: str) -> sa.Column[int]:
@@ -31,15 +33,15 @@ def _create_accounts_and_runs() -> None:
     op.create_table(
         "accounts",
         sa.Column("account_no", sa.Integer(), primary_key=True),
-        sa.Column("account_id", sa.String(), nullable=False, unique=True),
+        sa.Column("account_id", _TEXT, nullable=False, unique=True),
     )
     op.create_table(
         "runs",
         sa.Column("run_no", sa.Integer(), primary_key=True),
-        sa.Column("run_id", sa.String(), nullable=False),
+        sa.Column("run_id", _TEXT, nullable=False),
         sa.Column("started_ms", sa.BigInteger(), nullable=False),
         sa.Column("ended_ms", sa.BigInteger()),
-        sa.Column("outcome", sa.String()),
+        sa.Column("outcome", _TEXT),
         sa.Column("report", sa.LargeBinary(), nullable=False),
         sqlite_autoincrement=True,
     )
@@ -50,8 +52,8 @@ def _create_entries() -> None:
         "entries",
         sa.Column("entry_id", _NUMBER, primary_key=True),
         sa.Column("account_no", sa.Integer(), nullable=False),
-        sa.Column("recording_id", sa.String(), nullable=False),
-        sa.Column("status", sa.String(), nullable=False),
+        sa.Column("recording_id", _TEXT, nullable=False),
+        sa.Column("status", _TEXT, nullable=False),
         sa.Column("run_no", sa.Integer(), nullable=False),
         sa.Column("listed_at", sa.BigInteger(), nullable=False),
         sa.Column("start_at", sa.BigInteger()),
@@ -100,7 +102,7 @@ def _create_beside_entries() -> None:
         "former_versions",
         sa.Column("entry_id", sa.BigInteger(), primary_key=True, autoincrement=False),
         sa.Column("version", sa.Integer(), primary_key=True, autoincrement=False),
-        sa.Column("key", sa.String(), nullable=False),
+        sa.Column("key", _TEXT, nullable=False),
         sa.Column("size_bytes", sa.BigInteger(), nullable=False),
         sa.Column("sha256", sa.LargeBinary(), nullable=False),
         sa.Column("archived_ms", sa.BigInteger(), nullable=False),
@@ -126,7 +128,7 @@ def _create_calendar_and_tallies() -> None:
         sa.Column("account_no", sa.Integer(), nullable=False),
         sa.Column("start_at", sa.BigInteger(), nullable=False),
         sa.Column("end_at", sa.BigInteger(), nullable=False),
-        sa.Column("state", sa.String(), nullable=False),
+        sa.Column("state", _TEXT, nullable=False),
         sa.Column("scanned_at", sa.BigInteger()),
         _words("reason"),
         _count("pages"),
@@ -138,7 +140,7 @@ def _create_calendar_and_tallies() -> None:
     op.create_table(
         "tallies",
         sa.Column("account_no", sa.Integer(), primary_key=True, autoincrement=False),
-        sa.Column("status", sa.String(), primary_key=True),
+        sa.Column("status", _TEXT, primary_key=True),
         _count("recordings"),
         _count("bytes"),
     )

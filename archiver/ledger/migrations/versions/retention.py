@@ -8,6 +8,9 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
+# By code point, as SQLite sorts.
+_TEXT = sa.String().with_variant(sa.String(collation="C"), "postgresql")
+
 
 def upgrade() -> None:
     """Add the tables; nothing was held or expired before."""
@@ -15,8 +18,8 @@ def upgrade() -> None:
     op.create_table(
         "holds",
         sa.Column("hold_no", sa.Integer, primary_key=True),
-        sa.Column("folded_name", sa.String, nullable=False, unique=True),
-        sa.Column("name", sa.String, nullable=False),
+        sa.Column("folded_name", _TEXT, nullable=False, unique=True),
+        sa.Column("name", _TEXT, nullable=False),
         _words("reason"),
         _words("reference"),
         _words("placed_by"),
@@ -24,8 +27,8 @@ def upgrade() -> None:
         _words("account_id"),
         sa.Column("since_s", sa.BigInteger),
         sa.Column("until_s", sa.BigInteger),
-        sa.Column("recording_ids", sa.String, nullable=False, server_default="[]"),
-        sa.Column("users", sa.String, nullable=False, server_default="[]"),
+        sa.Column("recording_ids", _TEXT, nullable=False, server_default="[]"),
+        sa.Column("users", _TEXT, nullable=False, server_default="[]"),
         _words("released_by"),
         sa.Column("released_ms", sa.BigInteger),
         _words("release_reason"),
@@ -33,10 +36,10 @@ def upgrade() -> None:
     op.create_table(
         "tombstones",
         sa.Column("entry_id", sa.BigInteger, primary_key=True, autoincrement=False),
-        sa.Column("key", sa.String, nullable=False),
+        sa.Column("key", _TEXT, nullable=False),
         sa.Column("size_bytes", sa.BigInteger, nullable=False),
         sa.Column("sha256", sa.LargeBinary, nullable=False),
-        sa.Column("kind", sa.String, nullable=False),
+        sa.Column("kind", _TEXT, nullable=False),
         _words("rule"),
         _words("reference"),
         sa.Column("expired_ms", sa.BigInteger, nullable=False),
@@ -51,4 +54,4 @@ def upgrade() -> None:
 
 
 def _words(name: str) -> sa.Column[str]:
-    return sa.Column(name, sa.String, nullable=False, server_default="")
+    return sa.Column(name, _TEXT, nullable=False, server_default="")

@@ -1,0 +1,249 @@
+"""The ledger in PostgreSQL beyond the common promise: several writers at once, lost connections, accounts that are held."""
+
+import asyncio
+import signal
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from ledgers import ACCOUNT, DAY, NOON, POSTGRESQL, PROGRESS, SHA, archived, failed, list_page, recording
+from postgres_proxy import Cut, wire
+from postgres_server import PASSWORD, PostgresServer, postgres, schema_of
+
+from archiver.errors import ArchiveInUse, ExitCode, LedgerError
+from archiver.ledger.ledger import SqlLedger, open_ledger
+from archiver.recording import Status
+
+WRITER = """
+import asyncio, random, sys
+from ledgers import DAY, NOON, PROGRESS, archived, recording
+from archiver.ledger.ledger import open_ledger
+
+async def write(url, run_id, accounts):
+    ledger = await open_ledger(url)
+    run = await ledger.begin_run(run_id, started_at=NOON)
+    pages = [(account, page) for account in accounts.split(",") for page in range(8)]
+    random.Random(run_id).shuffle(pages)
+    for account, page in pages:
+        rows = [recording(f"202605-{page}-{row}", account_id=account) for row in range(20)]
+        await ledger.ask_for(account, [DAY])
+        for task in (await ledger.record_page(run, account, DAY, rows, PROGRESS, at=NOON)).tasks:
+            await ledger.settle(run, archived(task))
+    await ledger.close()
+
+asyncio.run(write(*sys.argv[1:]))
+"""
+HOLDER = """
+import asyncio, sys
+from ledgers import NOON
+from archiver.ledger.ledger import open_ledger
+
+async def hold(url, account):
+    ledger = await open_ledger(url)
+    await ledger.hold_accounts(await ledger.begin_run("holder", started_at=NOON), [account, "another"])
+    print("held", flush=True)
+    await asyncio.sleep(600)
+
+asyncio.run(hold(*sys.argv[1:]))
+"""
+
+
+@pytest.fixture
+def server() -> PostgresServer:
+    return postgres()
+
+
+@pytest.fixture
+def url(server: PostgresServer, tmp_path: Path) -> str:
+    return server.url(schema_of(tmp_path))
+
+
+def child(code: str, *words: str) -> "subprocess.Popen[str]":
+    with_tests = f"import sys; sys.path.insert(0, {str(Path(__file__).parent / 'contracts')!r})\n{code}"
+    return subprocess.Popen([sys.executable, "-c", with_tests, *words], stdout=subprocess.PIPE, text=True)
+
+
+def test_processes_that_write_the_same_and_other_accounts_at_once_count_each_recording_once(
+    url: str, tmp_path: Path
+) -> None:
+    children = [child(WRITER, url, "one", "a,b"), child(WRITER, url, "two", "a,c"), child(WRITER, url, "three", "b,a")]
+    for each in children:
+        each.communicate()
+    assert [each.returncode for each in children] == [0, 0, 0]
+    assert POSTGRESQL.counted(tmp_path) == {(account, "archived"): (160, 160_000) for account in "abc"}
+    assert POSTGRESQL.tallied(tmp_path) == POSTGRESQL.counted(tmp_path)
+    assert POSTGRESQL.ask(tmp_path, "SELECT count(*) FROM calendar") == [(3,)]
+    assert POSTGRESQL.ask(tmp_path, "SELECT count(*) FROM writers") == [(0,)]
+
+
+def test_processes_that_create_the_ledger_at_once_all_get_it(url: str, tmp_path: Path) -> None:
+    children = [child(WRITER, url, str(number), "a") for number in range(3)]
+    for each in children:
+        each.communicate()
+    assert [each.returncode for each in children] == [0, 0, 0]
+    assert POSTGRESQL.ask(tmp_path, "SELECT account_id FROM accounts") == [("a",)]
+
+
+async def test_restarts_of_the_server_lose_nothing_and_do_nothing_twice(
+    server: PostgresServer, url: str, tmp_path: Path
+) -> None:
+    ledger = await open_ledger(url, patience_s=60)
+    run = await ledger.begin_run("r", started_at=NOON)
+    await ledger.hold_accounts(run, [ACCOUNT])
+    stop = asyncio.Event()
+
+    async def write() -> int:
+        page = 0
+        while not stop.is_set():
+            rows = [recording(f"202605-{page}-{row}") for row in range(20)]
+            for task in await list_page(ledger, run, *rows):
+                await ledger.settle(run, failed(task, Status.MISSING))
+            page += 1
+        await ledger.flush()
+        return page
+
+    async with asyncio.TaskGroup() as group:
+        writing = group.create_task(write())
+        for _ in range(3):
+            await asyncio.to_thread(server.control, "restart", "-m", "immediate")
+            async with asyncio.timeout(60):
+                await ledger.statuses(ACCOUNT, ["once more"])
+        stop.set()
+    count = writing.result() * 20
+    assert count > 0
+    assert POSTGRESQL.counted(tmp_path) == POSTGRESQL.tallied(tmp_path) == {(ACCOUNT, "missing"): (count, count * 1000)}
+    # A batch that was written twice would have left two tries of each recording.
+    assert POSTGRESQL.ask(tmp_path, "SELECT count(*), count(DISTINCT entry_id) FROM attempts") == [(count, count)]
+    other = await open_ledger(url)
+    with pytest.raises(ArchiveInUse):
+        await other.hold_accounts(await other.begin_run("other", started_at=NOON), [ACCOUNT])
+    await other.close()
+    await ledger.close()
+
+
+@pytest.mark.parametrize("cut", Cut)
+async def test_a_transaction_whose_answer_is_lost_is_done_once(
+    server: PostgresServer, url: str, tmp_path: Path, cut: Cut
+) -> None:
+    async with wire(server.port) as proxy:
+        ledger = await open_ledger(server.url(schema_of(tmp_path), port=proxy.port))
+        run = await ledger.begin_run("first", started_at=NOON)
+        tasks = await list_page(ledger, run, recording("a"), recording("b"))
+        proxy.arm(b"COMMIT", cut)
+        second = await ledger.begin_run("second", started_at=NOON)
+        proxy.arm(b"COMMIT", cut)
+        for task in tasks:
+            await ledger.settle(run, failed(task, Status.MISSING))
+        await ledger.flush()
+        assert proxy.cuts == 2
+        await ledger.close()
+    found = POSTGRESQL.ask(tmp_path, "SELECT run_id, run_no FROM runs ORDER BY run_no")
+    assert found == [("first", run.run_no), ("second", second.run_no)]
+    assert POSTGRESQL.ask(tmp_path, "SELECT count(*), count(DISTINCT entry_id) FROM attempts") == [(2, 2)]
+    assert POSTGRESQL.tallied(tmp_path) == POSTGRESQL.counted(tmp_path) == {(ACCOUNT, "missing"): (2, 2000)}
+
+
+async def test_a_read_that_loses_its_connection_is_done_again(server: PostgresServer, tmp_path: Path) -> None:
+    async with wire(server.port) as proxy:
+        ledger = await open_ledger(server.url(schema_of(tmp_path), port=proxy.port))
+        run = await ledger.begin_run("first", started_at=NOON)
+        await list_page(ledger, run, recording("a"))
+        proxy.arm(b"recording_id", Cut.REPLY)
+        assert await ledger.statuses(ACCOUNT, ["a"]) == {"a": Status.PENDING}
+        assert proxy.cuts == 1
+        await ledger.close()
+
+
+async def test_a_server_that_stays_away_is_the_error_of_every_later_call(
+    server: PostgresServer, url: str, tmp_path: Path
+) -> None:
+    ledger = await open_ledger(url, patience_s=0.3)
+    run = await ledger.begin_run("first", started_at=NOON)
+    await asyncio.to_thread(server.control, "stop", "-m", "immediate")
+    try:
+        for _ in range(2):
+            with pytest.raises(LedgerError, match=r"no connection to it .* tried again for 0.3 s") as caught:
+                await list_page(ledger, run, recording("a"))
+            assert PASSWORD not in str(caught.value)
+        with pytest.raises(LedgerError, match="tried again"):
+            await ledger.close()
+        with pytest.raises(LedgerError, match="no connection to it"):
+            await open_ledger(url)
+    finally:
+        await asyncio.to_thread(server.control, "start")
+
+
+async def test_an_account_is_held_by_one_run_and_is_free_when_its_process_dies(url: str, tmp_path: Path) -> None:
+    holder = child(HOLDER, url, ACCOUNT)
+    assert holder.stdout is not None
+    assert await asyncio.to_thread(holder.stdout.readline) == "held\n"
+    ledger = await open_ledger(url)
+    run = await ledger.begin_run("second", started_at=NOON)
+    with pytest.raises(ArchiveInUse, match=f"account {ACCOUNT} is being worked on") as caught:
+        await ledger.hold_accounts(run, ["free", ACCOUNT])
+    assert caught.value.exit_code == ExitCode.IN_USE
+    # Who was refused has nothing, and can go on otherwise.
+    third = await open_ledger(url)
+    await third.hold_accounts(await third.begin_run("third", started_at=NOON), ["free"])
+    await third.close()
+    holder.send_signal(signal.SIGKILL)
+    holder.communicate()
+    await until_held(ledger, ACCOUNT)
+    found = POSTGRESQL.ask(tmp_path, f"SELECT run_no FROM accounts WHERE account_id = '{ACCOUNT}'")
+    assert found == [((await ledger.last_run() or run).run_no,)]
+    await ledger.close()
+
+
+async def until_held(ledger: SqlLedger, account_id: str) -> None:
+    """Ask for the account until the server has noticed that nobody has it any more."""
+    async with asyncio.timeout(30):
+        while True:
+            try:
+                await ledger.hold_accounts(await ledger.begin_run("again", started_at=NOON), [account_id])
+            except ArchiveInUse:
+                await asyncio.sleep(0.02)
+            else:
+                return
+
+
+async def test_an_account_that_another_took_during_an_outage_ends_the_writer(
+    server: PostgresServer, url: str, tmp_path: Path
+) -> None:
+    async with wire(server.port) as proxy:
+        ledger = await open_ledger(server.url(schema_of(tmp_path), port=proxy.port), patience_s=20)
+        run = await ledger.begin_run("first", started_at=NOON)
+        await ledger.hold_accounts(run, [ACCOUNT])
+        server.ask(
+            "",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name <> 'psql' "
+            "AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
+        )
+        other = await open_ledger(url)
+        await until_held(other, ACCOUNT)
+        for _ in range(2):
+            with pytest.raises(ArchiveInUse, match="taken by another run"):
+                await list_page(ledger, run, recording("a"))
+        with pytest.raises(ArchiveInUse):
+            await ledger.close()
+        await other.close()
+
+
+async def test_a_long_walk_sees_one_moment_and_holds_up_nobody(url: str) -> None:
+    ledger = await open_ledger(url)
+    run = await ledger.begin_run("r", started_at=NOON)
+    rows = [recording(f"{number:05d}") for number in range(4100)]
+    for task in (await ledger.record_page(run, ACCOUNT, DAY, rows, PROGRESS, at=NOON)).tasks:
+        await ledger.settle(run, archived(task))
+    seen: Counter[bytes] = Counter()
+    other = await open_ledger(url)
+    async for batch in ledger.object_rows():
+        late = [recording(f"{number:05d}-late{len(seen)}") for number in range(3)]
+        for task in (await other.record_page(run, "other", DAY, late, PROGRESS, at=NOON)).tasks:
+            await other.settle(run, archived(task))
+        await other.flush()
+        seen.update(row.entry.fixity.sha256 for row in batch)
+    assert seen == {SHA: 4100}
+    await other.close()
+    await ledger.close()
