@@ -1,6 +1,7 @@
 """`archiver reconcile`: leads it like a run, under the archive's lock, and reports how complete each day is."""
 
 import asyncio
+import os
 import secrets
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import AsyncExitStack, suppress
@@ -23,10 +24,11 @@ from archiver.destination import Destination, accept_compliance, open_destinatio
 from archiver.engine.base import Seat, Watcher
 from archiver.engine.here import Here
 from archiver.errors import ClaimLost, ExitCode, LedgerError, SettingsError
-from archiver.evidence import Evidence
+from archiver.evidence import Evidence, who
 from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values import Outcome, Run
+from archiver.ledger.values_claims import ClaimState, DoneBefore
 from archiver.pbx.base import Access
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.breaker import Breaker
@@ -36,7 +38,7 @@ from archiver.pipeline.threads import Threads, seen_through
 from archiver.proof.evidence.audit_drafts import reconciled
 from archiver.proof.reconciliation.cdr_files import Tools
 from archiver.proof.reconciliation.completeness import ReconcileReport, something_left, sums
-from archiver.proof.reconciliation.found import PartitionReport
+from archiver.proof.reconciliation.found import Counts, PartitionReport
 from archiver.proof.reconciliation.job import AccountDays, Job
 from archiver.proof.reconciliation.leading import Reconciled, lead
 from archiver.proof.reconciliation.looking import Kit
@@ -141,6 +143,7 @@ async def run_reconcile(
         ledger = await open_ledger(settings.ledger_url())
         stack.push_async_callback(_close, ledger)
         the_run = await ledger.begin_run(run_id, started_at=started_at)
+        await ledger.hold_accounts(the_run, account_ids)
         job = _job(settings, the_run, account_ids, period, started_at)
         share, halt = ReconcileShare(settings, reach, job), asyncio.Event()
         begun_s = asyncio.get_running_loop().time()
@@ -174,7 +177,8 @@ async def _one_by_one(job: Job, kit: Kit) -> AsyncGenerator[PartitionReport, Non
 async def reconcile_elsewhere(share: ReconcileShare, partition: AccountDays, seat: Seat) -> PartitionReport:
     """A partition of a reconciliation that another process leads, which holds the archive's lock.
 
-    It may be done again, by another after this one was killed or beside this one: nothing gets into the archive twice.
+    It may be done again, by another after this one was killed or beside this one: nothing gets into the archive twice, and
+    whoever claimed it last is the one that may write. Where it was done before, the report is that of then.
     After `seat.stop` is set it ends with the recordings under way, and the report holds the days that were done.
 
     Raises:
@@ -190,12 +194,24 @@ async def reconcile_elsewhere(share: ReconcileShare, partition: AccountDays, sea
         await seen_through(destination.join)
         ledger = await open_ledger(settings.ledger_url(), create=False)
         stack.push_async_callback(_close, ledger)
+        claim = await ledger.begin_claim(
+            share.job.run, partition.account_id, str(partition.period), holder=f"{who()} {os.getpid()}", at=utc_now()
+        )
+        if isinstance(claim, DoneBefore):
+            return msgspec.json.decode(claim.report, type=PartitionReport)
+        ledger.work_under(claim)
+        recovered = await ledger.recover(share.job.run, partition.account_id)
         kit = await _kit(share, seat, destination, ledger, stack)
         report = await reconcile_partition(share.job, partition, kit)
         # This partition asks for no more media.
         kit.bench.pbx.traffic.at_once = 0
-        if report.ended.error is not None and report.ended.error.code == ClaimLost.code:
-            raise ClaimLost(report.ended.error.text)
+        error = report.ended.error
+        if error is not None and error.code == ClaimLost.code:
+            raise ClaimLost(error.text)
+        report = replace(report, counts=report.counts + Counts.of_recovered(recovered))
+        state = ClaimState.LEFT if error is not None or report.ended.stopped else ClaimState.DONE
+        with suppress(*(() if error is None else (LedgerError,))):
+            await ledger.end_claim(claim, state, at=utc_now(), report=msgspec.json.encode(report))
         return report
 
 

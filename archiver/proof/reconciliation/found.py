@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields
 from operator import add, sub
 from typing import NamedTuple, Self
 
+from archiver.ledger.values_claims import Recovered
 from archiver.pbx.base import Traffic
 from archiver.pipeline.run import Ended
 from archiver.pipeline.tally import Tally
@@ -71,6 +72,12 @@ class Counts:
             retries=traffic.retries,
             logins=traffic.logins,
         )
+
+    @classmethod
+    def of_recovered(cls, recovered: Recovered) -> Self:
+        """What attempts of this run fetched whose own counts are lost."""
+        missing = len(recovered.missing_ids)
+        return cls(fetched=recovered.archived + missing, fetched_archived=recovered.archived, newly_missing=missing)
 
     def __add__(self, other: "Counts") -> "Counts":
         return self._with(other, add)
