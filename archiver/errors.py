@@ -46,7 +46,7 @@ the run.
 
 from datetime import datetime
 from enum import Enum, IntEnum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 
 class ExitCode(IntEnum):
@@ -83,6 +83,10 @@ class ArchiverError(Exception):
     severity: ClassVar[Severity] = Severity.FATAL
     exit_code: ClassVar[ExitCode] = ExitCode.BUG
     retry_after_s: float | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """It can go to another process with all its fields, whatever its constructor asks for."""
+        return _again, (type(self), self.args, self.__dict__)
 
 
 class SettingsError(ArchiverError):
@@ -362,6 +366,12 @@ class NotShared(ClusterError):
 
     code = "not_shared"
     exit_code = ExitCode.DESTINATION
+
+
+def _again(kind: type[ArchiverError], args: tuple[Any, ...], fields: dict[str, Any]) -> ArchiverError:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(fields)
+    return error
 
 
 def first_of(errors: BaseExceptionGroup[ArchiverError]) -> ArchiverError:

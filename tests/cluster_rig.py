@@ -1,4 +1,4 @@
-"""A Dask scheduler and workers in processes of their own on loopback, as an operator starts them, for tests from outside."""
+"""A Dask scheduler and workers in processes of their own on loopback, as an operator starts them."""
 
 import os
 import signal

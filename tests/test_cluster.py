@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from archive_rig import Rig, assert_holds_all, conserved, recordings, rig
@@ -15,7 +16,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DaskCluster]:
         yield it
 
 
-def on_cluster(it: Rig, cluster: DaskCluster, schema: str, **sections: object) -> None:
+def on_cluster(it: Rig, cluster: DaskCluster, schema: str, **sections: dict[str, Any]) -> None:
     it.configure(ledger={"url": postgres().url(schema)}, cluster={"scheduler": cluster.address}, **sections)
 
 

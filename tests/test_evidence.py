@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_rig import SINCE, UNTIL, Rig, key, recordings, rig, until
+from archive_rig import ACCOUNTS, SINCE, UNTIL, Rig, key, recordings, rig, until
 from s3_kinds import CREDENTIALS, admin, bucket, prefixed
 from s3_proxy import Fault, proxied, refuse
 from test_s3_end_to_end import use
@@ -245,17 +245,56 @@ def test_where_nothing_was_ever_run_there_is_no_trail_and_no_damage(tmp_path: Pa
 
 def test_a_verification_that_the_trail_can_not_take_still_says_what_it_found(it: Rig) -> None:
     (it.root / key(recordings(1)[0])).unlink()
-    # Not even root can add to a file beyond this size.
+    size = grown_trail(it)
+    said = it.command("verify", "--json", limits=[f"--fsize={size}"])
+    assert (said.code, [each["kind"] for each in said.json["findings"]]) == (7, ["missing_object"])
+    assert "larger than" in said.json["not_recorded"]
+    assert trail(it).stat().st_size == size
+
+
+def grown_trail(it: Rig) -> int:
+    """How large the trail is now: not even root can add to a file beyond such a limit."""
     folder = ArchiveFolder(it.root, durable=False, reserve_bytes=0)
     many = [Draft(What.VERIFIED, result="whole")] * 8000
     add_records(TrailFile(folder), many, who="me@here", at=datetime.now(UTC), mark=None)
     folder.close()
     size = trail(it).stat().st_size
     assert size > 1 << 20
-    said = it.command("verify", "--json", limits=[f"--fsize={size}"])
-    assert (said.code, [each["kind"] for each in said.json["findings"]]) == (7, ["missing_object"])
-    assert "larger than" in said.json["not_recorded"]
-    assert trail(it).stat().st_size == size
+    return size
+
+
+def test_who_looks_a_recording_up_is_told_by_the_trail_and_who_asks_for_none_is_not(it: Rig) -> None:
+    before, asked = records(it), recordings(1)[0].recording_id
+    said = it.command("explain", asked, "--json")
+    assert (said.code, said.json["not_recorded"]) == (0, None)
+    assert it.command("explain", "202405-nobody").code == 2
+    (added,) = records(it)[len(before) :]
+    assert (added["what"], added["subject"], added["result"]) == ("looked_up", asked, "told")
+    assert added["details"] == {"accounts": [ACCOUNTS[0]]}
+    assert it.command("audit", "check").code == 0
+
+
+def test_a_page_that_names_parties_is_told_by_the_trail_and_one_that_names_nobody_is_not(it: Rig) -> None:
+    before = records(it)
+    assert it.command("report", "--html", "page.html").code == 0
+    assert records(it) == before
+    said = it.command("report", "--html", "page.html", "--with-parties", "--json")
+    assert (said.code, said.json["figures"]["not_recorded"]) == (0, None)
+    (added,) = records(it)[len(before) :]
+    assert (added["what"], added["result"]) == ("reported", "with_parties")
+    assert added["details"] == {"listed": 0, "findings": 0}
+
+
+def test_where_the_trail_takes_nothing_any_more_people_still_read_and_are_told(it: Rig) -> None:
+    limits = [f"--fsize={grown_trail(it)}"]
+    before = trail(it).read_bytes()
+    told = it.command("explain", recordings(1)[0].recording_id, limits=limits)
+    assert told.code == 0
+    assert "NOT in the audit trail: " in told.out
+    page = it.command("report", "--html", "page.html", "--with-parties", limits=limits)
+    assert page.code == 0
+    assert "NOT in the audit trail: " in page.out
+    assert trail(it).read_bytes() == before
 
 
 def in_bucket(access: Any, prefix: str) -> list[str]:

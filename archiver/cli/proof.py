@@ -6,7 +6,7 @@ from typing import NoReturn
 import click
 
 from archiver.cli import asked
-from archiver.cli.context import Context, accounts, as_json, leave, say, since, until
+from archiver.cli.context import Context, accounts, as_json, leave, say, scheduler, since, until
 from archiver.cli.watched import watched
 from archiver.cli.words.explain import explain_words
 from archiver.cli.words.verify import verify_words
@@ -31,6 +31,7 @@ from archiver.errors import ExitCode
     help="Only the next so many per cent: after enough such runs everything was looked at once.",
 )
 @click.option("--repair", is_flag=True, help="Fetch again what is damaged or gone, beside what lies there.")
+@scheduler
 @as_json
 @click.pass_obj
 def verify(
@@ -40,11 +41,13 @@ def verify(
     until: str | None,
     sample_percent: float | None,
     repair: bool,
+    scheduler: str | None,
     as_json: bool,
 ) -> None:
     """Compare ledger, sidecars and stored objects, both ways; everything that does not agree is named, exit code 7."""
-    with watched(context, "verify", notify=True) as watch:
-        from archiver.commands.inspection import VerifyRequest, run_verify
+    with watched(context, "verify", notify=True, flags={"cluster.scheduler": scheduler}) as watch:
+        from archiver.commands.inspection import VerifyRequest
+        from archiver.commands.proving_far import verify_anywhere
         from archiver.proof.verification.verify import Level
 
         settings = watch.settings
@@ -61,7 +64,13 @@ def verify(
                     watcher=progress,
                 )
         else:
-            report = context.measured(settings, "verify", lambda stop, _: run_verify(settings, request, stop=stop))
+            with context.progress() as progress:
+                report = context.measured(
+                    settings,
+                    "verify",
+                    lambda stop, watcher: verify_anywhere(settings, request, stop=stop, watcher=watcher),
+                    watcher=progress,
+                )
         unmended = len(report.findings) > report.repaired
         code = ExitCode.DAMAGE if unmended else ExitCode.DESTINATION if report.not_recorded else ExitCode.DONE
         code = context.code_of_signal or code
@@ -74,6 +83,7 @@ def verify(
 @until
 @accounts
 @click.option("--csv", "csv_file", type=click.Path(path_type=Path), help="Write the days as CSV into this file, too.")
+@scheduler
 @as_json
 @click.pass_obj
 def reconcile(
@@ -82,14 +92,16 @@ def reconcile(
     until: str | None,
     account_ids: tuple[str, ...],
     csv_file: Path | None,
+    scheduler: str | None,
     as_json: bool,
 ) -> None:
     """Compare CDRs, listing and archive day by day; archives the CDRs, and fetches recordings that only CDRs name."""
     if since is None:
         raise click.UsageError("reconcile needs --since")
-    with watched(context, "reconcile", notify=True) as watch:
+    with watched(context, "reconcile", notify=True, flags={"cluster.scheduler": scheduler}) as watch:
         from archiver.cli.words.reconcile import reconcile_words
-        from archiver.commands.reconciling import ReconcileRequest, run_reconcile
+        from archiver.commands.proving_far import reconcile_anywhere
+        from archiver.commands.reconciling import ReconcileRequest
         from archiver.proof.reconciliation.completeness import as_csv
 
         settings = watch.settings
@@ -100,7 +112,7 @@ def reconcile(
             result = context.measured(
                 settings,
                 "reconcile",
-                lambda stop, watcher: run_reconcile(settings, request, stop=stop, watcher=watcher),
+                lambda stop, watcher: reconcile_anywhere(settings, request, stop=stop, watcher=watcher),
                 watcher=progress,
             )
         code = result.exit_code(signal=context.stopped_by)

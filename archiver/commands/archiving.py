@@ -19,7 +19,8 @@ from archiver.assembly import (
     periods,
     utc_now,
 )
-from archiver.commands.distributing import archive_far, check_cluster
+from archiver.commands.crew import check_cluster
+from archiver.commands.distributing import archive_far
 from archiver.commands.pbx_profile import with_hints
 from archiver.commands.restoring import memory_for_run
 from archiver.commands.working import Share, work, work_beside

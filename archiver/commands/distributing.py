@@ -1,25 +1,23 @@
 """Hands a command's work to a cluster: who leads it here, and what a worker there does with a parcel."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Callable, Iterable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
-from functools import partial
 
 import msgspec
-import structlog
 
 from archiver.assembly import utc_now
-from archiver.commands.sharing import Mark, marked, wrong_with_worker
-from archiver.commands.working import Share, close_quietly, work
-from archiver.destination import Destination, open_destination
+from archiver.commands.crew import crew_for
+from archiver.commands.working import Share, close_quietly, open_elsewhere, work
+from archiver.destination import Destination
 from archiver.engine.base import Watcher
-from archiver.engine.cluster.crew import Crew, Failed, Terms
+from archiver.engine.cluster.crew import Crew, Failed
 from archiver.engine.cluster.cutting import Cutter
 from archiver.engine.cluster.errand import Parcel
-from archiver.engine.cluster.scheduler import Lost, Scheduler
+from archiver.engine.cluster.scheduler import Lost
 from archiver.engine.counting import CountingSeat
-from archiver.errors import ClusterError, SettingsError, StoreError
+from archiver.errors import ClusterError, StoreError
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values_claims import ClaimState, DoneBefore
 from archiver.pbx.base import Traffic
@@ -27,7 +25,6 @@ from archiver.pipeline.producer import Partition
 from archiver.pipeline.run import Ended, Failure
 from archiver.pipeline.tally import Tally
 from archiver.pipeline.threads import seen_through
-from archiver.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,63 +45,6 @@ class FarRun:
     notes: list[str]
 
 
-_LEAVING_S = 15.0
-"""Beyond what workers may take to finish a recording: their way home."""
-
-
-def check_cluster(settings: Settings) -> bool:
-    """Whether a cluster is to be used.
-
-    Raises:
-        SettingsError: with other settings that don't go with it.
-    """
-    if not settings.cluster.scheduler:
-        return False
-    if not settings.ledger_url().startswith("postgresql"):
-        raise SettingsError(
-            "cluster.scheduler needs a ledger that all machines reach: ledger.url = 'postgresql://…' "
-            "(`archiver ledger copy` moves the one you have)"
-        )
-    if settings.transfer.processes > 1:
-        raise SettingsError(
-            "transfer.processes is for one machine and goes with cluster.scheduler only as 1: start more workers instead"
-        )
-    return True
-
-
-@asynccontextmanager
-async def crew_for(
-    settings: Settings,
-    destination: Destination,
-    *,
-    side: str,
-    run_id: str,
-    most: int,
-    writes: bool,
-    watcher: Watcher,
-    stop: asyncio.Event,
-) -> AsyncIterator[Crew]:
-    """The workers of the settings' scheduler, each of which sees the archive; `side` is what the work is called there.
-
-    Raises:
-        SettingsError, ClusterError, StoreError.
-    """
-    async with AsyncExitStack() as stack:
-        mark = await stack.enter_async_context(marked(destination, run_id=run_id, writes=writes))
-        terms = Terms(
-            most=most,
-            grace_s=settings.transfer.grace_s + _LEAVING_S,
-            examine=partial(_examined, settings, mark),
-            warn=structlog.get_logger().warning,
-        )
-        crew = Crew(settings.cluster.scheduler, side, terms, watcher=watcher, stop=stop)
-        yield await stack.enter_async_context(crew)
-
-
-async def _examined(settings: Settings, mark: Mark, scheduler: Scheduler, worker: str) -> str:
-    return str(await scheduler.ask(wrong_with_worker, settings, mark, worker=worker))
-
-
 async def archive_far(
     share: Share, destination: Destination, partitions: Iterable[Partition], *, stop: asyncio.Event, watcher: Watcher
 ) -> FarRun:
@@ -114,7 +54,6 @@ async def archive_far(
         async with crew_for(
             settings,
             destination,
-            side=f"archiver-{run_id}",
             run_id=run_id,
             most=settings.transfer.concurrency,
             writes=True,
@@ -174,9 +113,7 @@ async def work_parcel(share: Share, parcel: Parcel, seat: CountingSeat) -> Ended
     """
     settings = share.settings
     async with AsyncExitStack() as stack:
-        destination = open_destination(
-            settings, durable=settings.archive.durable, make=settings.archive.store != "local"
-        )
+        destination = open_elsewhere(settings)
         stack.callback(destination.close)
         await seen_through(destination.join)
         ledger = await open_ledger(settings.ledger_url(), create=False)

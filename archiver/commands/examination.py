@@ -12,7 +12,7 @@ from pathlib import Path
 
 from archiver.assembly import access, utc_now
 from archiver.check import Check, failed, guarded
-from archiver.commands.distributing import check_cluster
+from archiver.commands.crew import check_cluster
 from archiver.commands.pbx_profile import profile_checks
 from archiver.commands.watching import check_watch
 from archiver.destination import COMPLIANCE_FLAG, accept_compliance, access_of, attributes_of

@@ -3,11 +3,12 @@
 import asyncio
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -22,6 +23,7 @@ from archiver.assembly import (
 )
 from archiver.commands.holding import all_holds
 from archiver.commands.policy import policy_of
+from archiver.commands.working import open_elsewhere
 from archiver.destination import Destination, open_destination
 from archiver.errors import SettingsError, StoreError
 from archiver.evidence import Evidence
@@ -29,8 +31,12 @@ from archiver.keys import sidecar_key, tombstone_key
 from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values import Version
-from archiver.pipeline.threads import Threads
+from archiver.pipeline.threads import Threads, seen_through
+from archiver.proof.evidence.audit_drafts import looked_up
 from archiver.proof.retention.surveying import Survey
+from archiver.proof.verification.inventory import Expected
+from archiver.proof.verification.readers import Reader, read_partition
+from archiver.proof.verification.reading import Looked
 from archiver.proof.verification.sampling import SampleTurn
 from archiver.proof.verification.verify import Level, Scope, Verified, VerifyReport, verify
 from archiver.reports.explain import ExplainReport, explained
@@ -38,6 +44,7 @@ from archiver.reports.explained_proof import proof_of
 from archiver.reports.plan import Planner, PlanReport, Rates
 from archiver.reports.status import StatusReport, status_report
 from archiver.settings import Settings
+from archiver.settings.sections import LedgerSettings, MonitoringSettings, PbxSettings
 from archiver.stores.base import Store
 from archiver.stores.lock import held_by
 from archiver.window import Window
@@ -96,11 +103,17 @@ class VerifyRequest:
 
 
 async def run_verify(
-    settings: Settings, request: VerifyRequest, *, stop: asyncio.Event, now: Callable[[], datetime] = utc_now
+    settings: Settings,
+    request: VerifyRequest,
+    *,
+    stop: asyncio.Event,
+    reader: Reader | None = None,
+    now: Callable[[], datetime] = utc_now,
 ) -> VerifyReport:
     """`archiver verify`: compare ledger, sidecars and stored objects, both ways. Runs beside a run, and changes nothing.
 
-    The audit trail and the manifests are looked at as well, and the trail says what was found.
+    What *full* reads is read by `reader`, without one in this process. The audit trail and the manifests are looked at as
+    well, and the trail says what was found.
 
     Raises:
         ArchiverError: the comparison itself is not possible.
@@ -112,8 +125,39 @@ async def run_verify(
         stack.push_async_callback(ledger.close)
         busy = await asyncio.to_thread(held_by, destination.folder) is not None
         busy_at = now() if busy else None
-        found = await examined(settings, request, destination, ledger, stop=stop, busy_at=busy_at, now=now)
+        found = await examined(
+            settings, request, destination, ledger, stop=stop, busy_at=busy_at, now=now, reader=reader
+        )
         return found.report
+
+
+@dataclass(frozen=True, slots=True)
+class ReadShare:
+    """What everybody who reads for a verification must know; it can go to another machine, and holds no password."""
+
+    settings: Settings
+
+    @classmethod
+    def of(cls, settings: Settings) -> Self:
+        """Reading needs the destination alone: neither the PBX, nor the ledger, nor whom to notify."""
+        bare = {"pbx": PbxSettings(), "ledger": LedgerSettings(), "monitoring": MonitoringSettings()}
+        return cls(settings.model_copy(update=bare))
+
+
+async def read_elsewhere(share: ReadShare, portion: Sequence[Expected], *, stop: asyncio.Event) -> list[Looked]:
+    """Read a partition of a verification (`Reader.read`) that another process leads; changes nothing.
+
+    After `stop` is set it ends with the object under way.
+
+    Raises:
+        ArchiverError: the destination can't be opened here.
+    """
+    settings = share.settings
+    async with AsyncExitStack() as stack:
+        destination = await seen_through(lambda: open_elsewhere(settings))
+        stack.callback(destination.close)
+        threads = await stack.enter_async_context(Threads(reading_threads(settings, destination), "verify"))
+        return await read_partition(destination.store, threads, portion, stop.is_set)
 
 
 async def examined(
@@ -125,6 +169,7 @@ async def examined(
     stop: asyncio.Event,
     busy_at: datetime | None,
     now: Callable[[], datetime],
+    reader: Reader | None = None,
 ) -> Verified:
     """A verification of an open archive; `busy_at` is the time now while a run is active, else None.
 
@@ -145,7 +190,9 @@ async def examined(
         # Before this verification's own records.
         of_evidence = await evidence.findings(scope, stopped=stop.is_set)
         stale = [] if busy_at or request.period else await asyncio.to_thread(folder.temporaries.leftovers)
-        found = await verify(ledger, destination.store, threads, scope, stop=stop, stale=stale, busy_at=busy_at)
+        found = await verify(
+            ledger, destination.store, threads, scope, stop=stop, stale=stale, busy_at=busy_at, reader=reader
+        )
         report = msgspec.structs.replace(found.report, findings=[*of_evidence, *found.report.findings])
         if report.complete:
             await asyncio.to_thread(turn.done)
@@ -154,6 +201,8 @@ async def examined(
 
 async def run_explain(settings: Settings, recording_id: str) -> ExplainReport:
     """`archiver explain`: everything known of one recording, and what the store shows of it now.
+
+    The audit trail says that somebody looked; where it can't, the report tells why.
 
     Raises:
         SettingsError: nobody has ever heard of it.
@@ -179,9 +228,10 @@ async def run_explain(settings: Settings, recording_id: str) -> ExplainReport:
             row = await ledger.retention_row(known.account_id, recording_id) if known.versions else None
             decided = await survey.decided([row] if row is not None else [], policy, utc_now())
             found.append(explained(known, shown, proven, decided[0].decision if decided else None))
-    if not found:
-        raise SettingsError(f"no recording {recording_id[:128]!a} was ever listed in this archive's accounts")
-    return ExplainReport(recording_id=recording_id, found=found)
+        if not found:
+            raise SettingsError(f"no recording {recording_id[:128]!a} was ever listed in this archive's accounts")
+        error = await evidence.witness([looked_up(recording_id, [each.account_id for each in found])])
+        return ExplainReport(recording_id=recording_id, found=found, not_recorded=None if error is None else str(error))
 
 
 def _shown(store: Store, version: Version) -> str:

@@ -25,6 +25,7 @@ from archiver.proof.evidence import audit_drafts
 from archiver.proof.mending.repair import Bounds, Mending, deepened, left_alone, mend_all, told
 from archiver.proof.mending.repairs import Action, repairs_of
 from archiver.proof.verification.findings import findings_of
+from archiver.proof.verification.readers import Reader
 from archiver.proof.verification.verify import Level, Verified, VerifyReport, entries_of
 from archiver.settings import Settings
 from archiver.stores.lock import ArchiveLock
@@ -39,9 +40,12 @@ async def run_repair(
     *,
     stop: asyncio.Event,
     watcher: Watcher,
+    reader: Reader | None = None,
     now: Callable[[], datetime] = utc_now,
 ) -> VerifyReport:
     """Verify, then repair each finding that can be repaired; the PBX is asked for nothing when there is none.
+
+    What *full* reads is read by `reader`, without one in this process; repairs are made here.
 
     Raises:
         ArchiverError: the verification is not possible, or another run holds the archive; once repairs have begun,
@@ -57,7 +61,7 @@ async def run_repair(
         run_id = f"{started_at:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}"
         lock = ArchiveLock(destination.folder, run_id=run_id, started_at=started_at)
         stack.callback(lock.close)
-        found = await _found(settings, request, destination, ledger, stop=stop, now=now)
+        found = await _found(settings, request, destination, ledger, stop=stop, now=now, reader=reader)
         repairs = repairs_of(found.report.findings, found.entries)
         if stop.is_set() or all(repair.action is Action.LEAVE for repair in repairs):
             return _report(found, left_alone(repairs, "not done: interrupted" if stop.is_set() else ""))
@@ -101,9 +105,10 @@ async def _found(
     *,
     stop: asyncio.Event,
     now: Callable[[], datetime],
+    reader: Reader | None,
 ) -> Verified:
     """What a verification finds; where it read nothing, each recording that something is wrong with is read whole."""
-    found = await examined(settings, request, destination, ledger, stop=stop, busy_at=None, now=now)
+    found = await examined(settings, request, destination, ledger, stop=stop, busy_at=None, now=now, reader=reader)
     if request.level is Level.FULL or not found.entries or stop.is_set():
         return found
     async with Threads(reading_threads(settings, destination), "look") as threads:

@@ -1,6 +1,7 @@
 """`archiver report`: what ledger, audit trail and settings know of an archive, as a page for people.
 
-Nothing is locked and nothing is changed: it can be made while a run is active.
+Nothing is locked and nothing is changed, but for the audit trail, which says when a page names callers and callees. It can
+be made while a run is active.
 """
 
 import asyncio
@@ -19,11 +20,14 @@ from archiver.commands.policy import policy_of
 from archiver.commands.reported_runs import last_runs
 from archiver.destination import open_destination
 from archiver.errors import ArchiverError, StoreError
+from archiver.evidence import Evidence
 from archiver.keys import sidecar_key
 from archiver.ledger.ledger import SqlLedger
 from archiver.ledger.values_reporting import Noteworthy, Reasons
 from archiver.ledger.values_retention import KnownHold
+from archiver.pipeline.threads import Threads
 from archiver.proof.evidence.audit import Record, What
+from archiver.proof.evidence.audit_drafts import reported
 from archiver.proof.verification.verify import Level
 from archiver.recording import Status
 from archiver.reports.fixity import FixityHistory, extent_of
@@ -79,7 +83,7 @@ async def run_report(settings: Settings, request: PageRequest, *, now: Callable[
     Raises:
         ArchiverError: the ledger, or with parties the store, can't be opened.
     """
-    facts = await _facts(settings, request, now())
+    facts, not_recorded = await _facts(settings, request, now())
     judged, html = await asyncio.to_thread(lambda: (verdict_of(facts), page_of(facts)))
     recordings = Counter[str]({status.value: 0 for status in Status})
     for account in facts.accounts:
@@ -94,11 +98,13 @@ async def run_report(settings: Settings, request: PageRequest, *, now: Callable[
         recordings=dict(recordings),
         bytes_archived=sum(account.bytes.get(Status.ARCHIVED, 0) for account in facts.accounts),
         findings=sum(facts.findings_total.values()),
+        not_recorded=not_recorded,
     )
     return Page(html, figures)
 
 
-async def _facts(settings: Settings, request: PageRequest, at: datetime) -> PageFacts:
+async def _facts(settings: Settings, request: PageRequest, at: datetime) -> tuple[PageFacts, str | None]:
+    """What the page shows, and what kept the audit trail from taking that it names somebody."""
     zone = settings.archive.zone
     fixity = await asyncio.to_thread(_read_fixity, settings.store.local.root)
     facts = PageFacts(
@@ -123,9 +129,18 @@ async def _facts(settings: Settings, request: PageRequest, at: datetime) -> Page
     async with AsyncExitStack() as stack:
         ledger = await known_ledger(settings, stack)
         if ledger is None:
-            return facts
+            return facts, None
         facts = await _with_ledger(facts, ledger, settings, request)
-        return await _with_parties(facts, await ledger.noteworthy(_MOST_NAMED), settings)
+        noteworthy = await ledger.noteworthy(_MOST_NAMED)
+        if not request.with_parties:
+            return replace(facts, named=[_named(each, None) for each in noteworthy]), None
+        destination = await asyncio.to_thread(open_destination, settings, durable=False, make=False)
+        stack.push_async_callback(asyncio.to_thread, destination.close)
+        facts = await _with_parties(facts, noteworthy, destination.store)
+        threads = await stack.enter_async_context(Threads(1, "evidence"))
+        evidence = Evidence(settings, destination, ledger, threads)
+        error = await evidence.witness([reported(recordings=len(facts.named), findings=len(facts.findings))])
+        return facts, None if error is None else str(error)
 
 
 async def _with_ledger(facts: PageFacts, ledger: SqlLedger, settings: Settings, request: PageRequest) -> PageFacts:
@@ -175,26 +190,17 @@ async def _holds(settings: Settings, ledger: SqlLedger) -> list[KnownHold]:
         await asyncio.to_thread(destination.close)
 
 
-async def _with_parties(facts: PageFacts, found: Sequence[Noteworthy], settings: Settings) -> PageFacts:
-    if not facts.with_parties:
-        return replace(facts, named=[_named(each, None) for each in found])
-    destination = await asyncio.to_thread(open_destination, settings, durable=False, make=False)
-    try:
-        named = [
-            _named(
-                each,
-                parties_of(each.metadata)
-                if not each.key
-                else await asyncio.to_thread(_parties_of_object, destination.store, each.key),
-            )
-            for each in found
-        ]
-        findings = [
-            replace(each, parties=await asyncio.to_thread(_parties_of_object, destination.store, each.key))
-            for each in facts.findings
-        ]
-    finally:
-        await asyncio.to_thread(destination.close)
+async def _with_parties(facts: PageFacts, found: Sequence[Noteworthy], store: Store) -> PageFacts:
+    named = [
+        _named(
+            each,
+            parties_of(each.metadata) if not each.key else await asyncio.to_thread(_parties_of_object, store, each.key),
+        )
+        for each in found
+    ]
+    findings = [
+        replace(each, parties=await asyncio.to_thread(_parties_of_object, store, each.key)) for each in facts.findings
+    ]
     return replace(facts, named=named, findings=findings)
 
 

@@ -14,6 +14,7 @@ from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values import Run
 from archiver.pbx.base import Access
 from archiver.pbx.session import PbxSession
+from archiver.pipeline.limiter import Limiter
 from archiver.pipeline.producer import Order
 from archiver.pipeline.run import Ended, run
 from archiver.pipeline.tally import Tally
@@ -48,13 +49,7 @@ async def work(
         pbx = await stack.enter_async_context(PbxSession(reach, memory=seat.memory))
         tally = Tally()
         bench = make_bench(settings, pbx, destination, hands, seat, run_id=share.run.run_id, now=now)
-        at_once = settings.transfer.concurrency
-
-        def share_out(part: float) -> None:
-            pbx.set_rate(rate * part)
-            bench.limiter.set_bound(max(1, int(at_once * seat.part_at_once)))
-
-        seat.begin(tally, pbx.traffic, share_out)
+        seat.begin(tally, pbx.traffic, sharing_out(pbx, bench.limiter, rate, settings.transfer.concurrency, seat))
         order = Order(
             run=share.run,
             take=seat.take,
@@ -79,6 +74,25 @@ async def work(
         # This share asks for no more media.
         pbx.traffic.at_once = 0
         return ended
+
+
+def open_elsewhere(settings: Settings) -> Destination:
+    """The destination on another machine than that of whoever leads: with a remote store its folder is its own.
+
+    Raises:
+        SettingsError, StoreDenied, StoreFull, StoreUnavailable.
+    """
+    return open_destination(settings, durable=settings.archive.durable, make=settings.archive.store != "local")
+
+
+def sharing_out(pbx: PbxSession, limiter: Limiter, rate: float, at_once: int, seat: Seat) -> Callable[[float], None]:
+    """What a new share of the limits changes: requests a second, and how many recordings are fetched at a time."""
+
+    def share_out(part: float) -> None:
+        pbx.set_rate(rate * part)
+        limiter.set_bound(max(1, int(at_once * seat.part_at_once)))
+
+    return share_out
 
 
 async def work_beside(share: Share, seat: Seat) -> Ended:

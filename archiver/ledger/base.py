@@ -198,7 +198,10 @@ class Ledger(Protocol):
         ...
 
     async def record_cdr_file(self, file: CdrFile) -> None:
-        """Note a part of a day's CDRs, which lies in the store already; a part that is known can't be noted again."""
+        """Note a part of a day's CDRs, which lies in the store already.
+
+        One that is known just so stays as it is, also as to when it was archived; another under its number is refused.
+        """
         ...
 
     async def cdr_files(self, account_id: str | None = None, day: date | None = None) -> Sequence[CdrFile]:

@@ -54,6 +54,10 @@ def record_cdr_file(connection: Connection, file: CdrFile) -> None:
     """See the ledger's promise; one that was about to be removed is wanted again."""
     account_no = account_number(connection, plain(file.account_id))
     part = cdr_files.c.account_no == account_no, cdr_files.c.day == file.day.isoformat(), cdr_files.c.part == file.part
+    columns = (cdr_files.c.key, cdr_files.c.size_bytes, cdr_files.c.sha256, cdr_files.c.rows)
+    known = connection.execute(select(*columns).where(*part, cdr_files.c.expired_ms.is_(None))).first()
+    if known == (plain(file.key), file.fixity.size_bytes, file.fixity.sha256, file.rows):
+        return
     connection.execute(delete(cdr_files).where(*part, cdr_files.c.expired_ms.is_not(None)))
     connection.execute(
         insert(cdr_files).values(

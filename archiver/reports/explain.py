@@ -92,10 +92,14 @@ class Explained(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ExplainReport(msgspec.Struct, frozen=True, kw_only=True):
-    """A recording's history, once for each account that has one of this id."""
+    """A recording's history, once for each account that has one of this id.
+
+    `not_recorded` says why the audit trail could not take that somebody looked, if so.
+    """
 
     recording_id: str
     found: list[Explained]
+    not_recorded: str | None = None
 
 
 def explained(known: History, in_store: Sequence[str], proof: Proof, decision: Decision | None) -> Explained:

@@ -97,7 +97,13 @@ async def test_cdr_files_come_back_as_they_were_noted_in_the_order_of_their_keys
     assert list(await ledger.cdr_files("nobody")) == []
 
 
-async def test_a_known_part_is_never_noted_again(kind: LedgerKind, tmp_path: Path) -> None:
+async def test_a_part_that_somebody_else_has_noted_just_so_stays_as_it_is(ledger: SqlLedger) -> None:
+    await ledger.record_cdr_file(cdr_file())
+    await ledger.record_cdr_file(replace(cdr_file(), archived_at=NOON + timedelta(hours=1)))
+    assert list(await ledger.cdr_files()) == [cdr_file()]
+
+
+async def test_a_known_part_is_never_replaced(kind: LedgerKind, tmp_path: Path) -> None:
     ledger = await kind.open(tmp_path)
     await ledger.record_cdr_file(cdr_file())
     with pytest.raises(LedgerError):

@@ -3,6 +3,8 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from archiver.cli.words.layout import one_line
+
 if TYPE_CHECKING:
     # For their shape only: a command loads what it needs and nothing else.
     from archiver.reports.explain import Explained, ExplainReport
@@ -10,7 +12,9 @@ if TYPE_CHECKING:
 
 def explain_words(report: "ExplainReport") -> str:
     """A recording's history, told in order."""
-    return "\n\n".join("\n".join(_told(found)) for found in report.found)
+    told = ["\n".join(_told(found)) for found in report.found]
+    not_recorded = [f"NOT in the audit trail: {one_line(report.not_recorded)}"] if report.not_recorded else []
+    return "\n\n".join([*told, *not_recorded])
 
 
 def _told(found: "Explained") -> Iterator[str]:

@@ -11,4 +11,7 @@ if TYPE_CHECKING:
 
 def report_words(written: "PageWritten") -> str:
     """Where it is, and its one sentence."""
-    return f"{one_line(written.path)}: {size(written.bytes)}\n{one_line(written.figures.sentence)}"
+    lines = [f"{one_line(written.path)}: {size(written.bytes)}", one_line(written.figures.sentence)]
+    if written.figures.not_recorded:
+        lines.append(f"NOT in the audit trail: {one_line(written.figures.not_recorded)}")
+    return "\n".join(lines)

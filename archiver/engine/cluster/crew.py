@@ -12,7 +12,7 @@ from archiver.engine.cluster.counts import Counts
 from archiver.engine.cluster.errand import Answer, Errand, FarNews, Work
 from archiver.engine.cluster.scheduler import Lost, Scheduler
 from archiver.engine.cluster.shares import Shares
-from archiver.errors import ClaimLost, ClusterError, ClusterUnreachable, NotShared
+from archiver.errors import ArchiverError, ClaimLost, ClusterError, ClusterUnreachable, NotShared
 from archiver.pipeline.run import Failure
 
 _LOOK_EVERY_S = 0.5
@@ -25,22 +25,21 @@ _MOST_TRIES = 5
 class Terms:
     """On which terms a crew works: at most so many parcels at a time; after a stop they may take `grace_s` to end.
 
-    `examine` says what is wrong with a worker that the scheduler knows by this address, empty when nothing is; `warn` takes
-    a sentence for the log.
+    `examine` says what is wrong with a worker that the scheduler knows by this address, empty when nothing is.
     """
 
     most: int
     grace_s: float
     examine: Callable[[Scheduler, str], Awaitable[str]]
-    warn: Callable[[str], None]
 
 
 class Failed(Exception):
-    """A parcel ended with a fatal error, which is the run's."""
+    """A parcel ended with a fatal error, which is the run's; `error` is there when it never came to a result."""
 
-    def __init__(self, failure: Failure) -> None:
+    def __init__(self, failure: Failure, error: ArchiverError | None) -> None:
         super().__init__(str(failure))
         self.failure = failure
+        self.error = error
 
 
 class Crew:
@@ -136,8 +135,9 @@ class Crew:
                 self.counts.end(key, done=done)
             if done or self._is_over:
                 return answer if done else None
-            if answer is not None and answer.failure is not None and answer.failure.code != ClaimLost.code:
-                raise Failed(answer.failure)
+            failure = answer.failure if answer is not None else None
+            if answer is not None and failure is not None and failure.code != ClaimLost.code:
+                raise Failed(failure, answer.error)
         raise Lost(f"it came back undone {_MOST_TRIES} times")
 
     async def _once(self, work: Work, share: Any, parcel: Any, key: str) -> Answer | None:
@@ -201,9 +201,9 @@ class Crew:
                 if self._shares.settle():
                     await self._scheduler.tell("set_part", self._shares.part)
                 seen_s = loop.time() if self._fit else seen_s
-            except ClusterError as error:
-                # Whoever waits for an answer hears of it, too.
-                self._terms.warn(str(error))
+            except ClusterError:
+                # Whoever waits for an answer hears of it; so does everybody when it lasts.
+                pass
             self._deserted = loop.time() - seen_s > _NO_WORKER_S
             await self._notify()
 
@@ -223,7 +223,7 @@ class Crew:
                 raise NotShared(f"worker {address}: {wrong}")
             if wrong:
                 self._unfit.add(address)
-                self._terms.warn(f"worker {address} gets nothing to do: {wrong}")
+                self.notes.append(f"Worker {address} got nothing to do: {wrong}.")
             else:
                 self._fit[address] = threads
 

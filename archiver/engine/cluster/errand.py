@@ -6,8 +6,9 @@ from typing import Any
 
 from archiver.engine.counting import CountingSeat
 from archiver.engine.wire import News
+from archiver.errors import ArchiverError
 from archiver.pipeline.producer import Partition
-from archiver.pipeline.run import Failure
+from archiver.pipeline.run import Ended, Failure
 
 Work = Callable[[Any, Any, CountingSeat], Awaitable[Any]]
 """Does a parcel's work with what everybody shares; a function of a module, so that a worker finds it."""
@@ -42,9 +43,16 @@ class Answer:
     """What became of an errand: its result, or what it failed of, and the last news; `stopped` when it was told to stop."""
 
     result: Any
-    failure: Failure | None
+    error: ArchiverError | None
     stopped: bool
     news: News
+
+    @property
+    def failure(self) -> Failure | None:
+        """What it failed of, if it did; a run's share tells that in its result."""
+        if self.error is not None:
+            return Failure.of(self.error)
+        return self.result.error if isinstance(self.result, Ended) else None
 
 
 @dataclass(frozen=True, slots=True)

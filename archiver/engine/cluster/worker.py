@@ -18,7 +18,6 @@ from archiver.engine.loop import run_in_loop
 from archiver.errors import ArchiverError
 from archiver.pbx.memory import PbxMemory
 from archiver.pipeline.producer import Partition
-from archiver.pipeline.run import Ended, Failure
 
 _NEWS_EVERY_S = 0.5
 _GOES_ON = frozenset({"executing", "long-running", "memory", "error"})
@@ -96,11 +95,11 @@ class WorkerSide(WorkerPlugin):
         try:
             async with asyncio.TaskGroup() as group:
                 telling = group.create_task(self._tell_now_and_then(key, seat))
-                result, failure = await _outcome(errand, seat)
+                result, error = await _outcome(errand, seat)
                 telling.cancel()
         finally:
             del self._seats[key]
-        return Answer(result, failure, seat.stop.is_set(), seat.news())
+        return Answer(result, error, seat.stop.is_set(), seat.news())
 
     async def _tell_now_and_then(self, key: str, seat: FarSeat) -> None:
         while True:
@@ -109,12 +108,11 @@ class WorkerSide(WorkerPlugin):
                 self._worker.log_event(self.name, pickle.dumps(FarNews(key, seat.news())))
 
 
-async def _outcome(errand: Errand, seat: FarSeat) -> tuple[Any, Failure | None]:
+async def _outcome(errand: Errand, seat: FarSeat) -> tuple[Any, ArchiverError | None]:
     try:
-        result = await errand.work(errand.share, errand.parcel, seat)
+        return await errand.work(errand.share, errand.parcel, seat), None
     except ArchiverError as error:
-        return None, Failure.of(error)
-    return result, result.error if isinstance(result, Ended) else None
+        return None, error
 
 
 def run_errand(errand: Errand) -> Answer:

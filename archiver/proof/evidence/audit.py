@@ -44,6 +44,8 @@ class What(StrEnum):
     HOLD_ADDED = "hold_added"
     HOLD_RELEASED = "hold_released"
     EXPORTED = "exported"
+    LOOKED_UP = "looked_up"
+    REPORTED = "reported"
 
 
 class Details(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

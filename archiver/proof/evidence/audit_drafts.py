@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from archiver.ledger.values import Outcome
 from archiver.pipeline.tally import Tally
-from archiver.proof.evidence.audit import Details, Draft, What, nameless, stamp
+from archiver.proof.evidence.audit import Details, Draft, What, nameless, plain, stamp
 from archiver.proof.evidence.manifest_check import UNREADABLE
 from archiver.proof.reconciliation.classes import Class
 from archiver.proof.reconciliation.completeness import ReconcileReport
@@ -91,6 +91,16 @@ def reconciled(report: ReconcileReport) -> Draft:
         lines=report.cdrs_archived,
     )
     return Draft(What.RECONCILED, result=report.outcome.value, details=details)
+
+
+def looked_up(recording_id: str, account_ids: Sequence[str]) -> Draft:
+    """Somebody was told the history of a recording, in these accounts."""
+    return Draft(What.LOOKED_UP, plain(recording_id), "told", Details(accounts=tuple(account_ids)))
+
+
+def reported(*, recordings: int, findings: int) -> Draft:
+    """A page was made that names caller and callee of so many recordings, and of so many findings."""
+    return Draft(What.REPORTED, result="with_parties", details=Details(listed=recordings, findings=findings))
 
 
 def _found(finding: Finding) -> Draft:

@@ -20,7 +20,8 @@ from archiver.proof.mending.relisting import listed, times_of, together, window_
 from archiver.proof.mending.repairs import Action, Repair
 from archiver.proof.verification.findings import Facts, Finding, Kind
 from archiver.proof.verification.inventory import Expected
-from archiver.proof.verification.reading import portions, read_all_of
+from archiver.proof.verification.readers import portions
+from archiver.proof.verification.reading import read_all_of
 from archiver.recording import Recording
 from archiver.stores.base import Store
 from archiver.window import Window

@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -160,6 +161,28 @@ class OpenDay:
                 *(_part(file, new=True) for file in self.fresh),
             ],
         )
+
+
+class Counted(NamedTuple):
+    """One recording or object that a day counts besides."""
+
+    kind: Class
+    call_record: CallRecord
+    size_bytes: int
+
+
+def with_more(day: DayStatement, more: Sequence[Counted]) -> DayStatement:
+    """A statement with what turned out to belong to its day."""
+    if not more:
+        return day
+    classes, call_records = dict(day.classes), dict(day.call_records)
+    for each in more:
+        before = classes[each.kind]
+        classes[each.kind] = Count(count=before.count + 1, bytes=before.bytes + each.size_bytes)
+        call_records[each.call_record] += 1
+    return msgspec.structs.replace(
+        day, classes=classes, call_records=call_records, recordings=sum(call_records.values())
+    )
 
 
 def something_left(days: Iterable[DayStatement]) -> bool:

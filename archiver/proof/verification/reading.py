@@ -1,7 +1,7 @@
 """Reads objects and says what is wrong with them; an absence is told apart from what a store does not give."""
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from archiver import sidecar
@@ -14,8 +14,6 @@ from archiver.stores.base import Store
 
 GONE_AFTER = 20
 """So many objects in a row that the store does not give are no findings any more."""
-_MOST_TOGETHER = 32
-_BYTES_TOGETHER = 4 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,20 +23,6 @@ class Looked:
     expected: Expected
     wrong: Difference | Expected | None
     error: StoreError | None = None
-
-
-def portions(items: Sequence[Expected]) -> Iterator[Sequence[Expected]]:
-    """Objects to read one after another in one thread: a few sidecars cost no more than one, large media stand alone."""
-    portion: list[Expected] = []
-    size_bytes = 0
-    for item in items:
-        portion.append(item)
-        size_bytes += item.row.size_bytes if item.is_media else 0
-        if len(portion) >= _MOST_TOGETHER or size_bytes >= _BYTES_TOGETHER:
-            yield portion
-            portion, size_bytes = [], 0
-    if portion:
-        yield portion
 
 
 def read_all_of(store: Store, portion: Sequence[Expected], stopped: Callable[[], bool]) -> list[Looked]:

@@ -6,7 +6,7 @@ too, by the store's listing. *full*: every byte is read and digested.
 
 import asyncio
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -14,19 +14,19 @@ from enum import StrEnum
 
 import msgspec
 
-from archiver.errors import ArchiverError, first_of
+from archiver.errors import ArchiverError, StoreUnavailable, first_of
 from archiver.keys import sidecar_key
 from archiver.ledger.base import Ledger
 from archiver.ledger.values import ArchivedEntry
 from archiver.pipeline.threads import Threads
 from archiver.proof.verification.findings import Difference, Facts, Finding, Stray, findings_of
 from archiver.proof.verification.inventory import Expected, Part, Stretch, stretches
-from archiver.proof.verification.reading import GONE_AFTER, Looked, portions, read_all_of, read_stray
+from archiver.proof.verification.readers import Cutter, Failures, Reader, ReadHere
+from archiver.proof.verification.reading import Looked, read_stray
 from archiver.recording import Fixity, Status
 from archiver.stores.base import ObjectHead, Store
 from archiver.window import Window
 
-_SIDE_BY_SIDE = 16
 _BUSY_FOR = timedelta(minutes=15)
 """While a run is active, an object younger than this may be on its way into the ledger."""
 SHARES = 10_000
@@ -104,10 +104,12 @@ async def verify(
     stop: asyncio.Event,
     stale: Sequence[str] = (),
     busy_at: datetime | None = None,
+    reader: Reader | None = None,
 ) -> Verified:
     """Compare everything in the scope; `stale` are temporary files that were found while no run was active.
 
     After `stop` is set it ends with what it has come to. `busy_at` is the time now while a run is active, else None.
+    What *full* reads is read by `reader`, without one in these threads.
 
     Raises:
         LedgerError, StoreError: the comparison itself is not possible, or the store gives one object after another not.
@@ -115,7 +117,8 @@ async def verify(
     beside = await ledger.damaged_keys()
     # What an expiry under way, or one that was killed, may have left is neither missing nor foreign.
     passed = beside | {sidecar_key(key) for key in beside} | await ledger.unfinished_keys()
-    look = _Look(store, threads, scope, busy_at, Facts(stale=list(stale)), stop)
+    reader = reader or ReadHere(store, threads, stop.is_set)
+    look = _Look(reader, scope, busy_at, Facts(stale=list(stale)), stop)
     failed: ArchiverError | None = None
     try:
         async with (
@@ -126,13 +129,14 @@ async def verify(
                 if stop.is_set():
                     break
                 await look.at(_in_scope(stretch, scope, passed), group)
+            await look.at_end(group)
     except* ArchiverError as errors:
         failed = first_of(errors)
     if failed is not None:
         raise failed
     look.facts.missing = await _still_expected(ledger, look.facts.missing)
     if not stop.is_set():
-        await look.at_strays()
+        await look.at_strays(store, threads)
     report = VerifyReport(
         level=scope.level,
         sample_percent=scope.share * 100 / SHARES,
@@ -178,8 +182,7 @@ class _Look:
 
     def __init__(
         self,
-        store: Store,
-        threads: Threads,
+        reader: Reader,
         scope: Scope,
         busy_at: datetime | None,
         facts: Facts,
@@ -188,13 +191,13 @@ class _Look:
         self.facts = facts
         self.objects = 0
         self.size_bytes = 0
-        self._store = store
-        self._threads = threads
+        self._reader = reader
         self._level = scope.level
         self._young_from = None if busy_at is None else busy_at - _BUSY_FOR
         self._stop = stop
-        self._room = asyncio.Semaphore(_SIDE_BY_SIDE)
-        self._unreadable_in_a_row = 0
+        self._room = asyncio.Semaphore(reader.at_once)
+        self._cutter = Cutter(reader.bounds)
+        self._failures = Failures()
 
     async def at(self, stretch: Stretch, group: asyncio.TaskGroup) -> None:
         """One stretch; `group` reads what has to be read."""
@@ -211,35 +214,41 @@ class _Look:
                 if item.is_media and head.size_bytes != item.row.size_bytes:
                     self.facts.different.append(Difference(item, Fixity(head.size_bytes, b"")))
         elif self._level is Level.FULL:
-            for portion in portions([item for item, _ in stretch.present]):
-                await self._room.acquire()
-                if self._stop.is_set():
-                    self._room.release()
-                    return
-                group.create_task(self._read(portion))
+            await self._have_read(self._cutter.cut([item for item, _ in stretch.present]), group)
 
-    async def at_strays(self) -> None:
+    async def at_end(self, group: asyncio.TaskGroup) -> None:
+        """There are no more stretches."""
+        await self._have_read(self._cutter.rest(), group)
+
+    async def at_strays(self, store: Store, threads: Threads) -> None:
         """One of them may be what is missing, under another name; else their bytes don't matter."""
         if self._level is Level.FULL and any(item.is_media for item in self.facts.missing):
-            self.facts.strays = [await self._threads.run(read_stray, self._store, stray) for stray in self.facts.strays]
+            self.facts.strays = [await threads.run(read_stray, store, stray) for stray in self.facts.strays]
+
+    async def _have_read(self, portions: Iterator[Sequence[Expected]], group: asyncio.TaskGroup) -> None:
+        for portion in portions:
+            await self._room.acquire()
+            if self._stop.is_set():
+                self._room.release()
+                return
+            group.create_task(self._read(portion))
 
     async def _read(self, portion: Sequence[Expected]) -> None:
         try:
-            looked = await self._threads.run(read_all_of, self._store, portion, self._stop.is_set)
+            looked = await self._reader.read(portion)
         finally:
             self._room.release()
         self._count([each.expected for each in looked])
         for each in looked:
             self._take(each)
+        if len(looked) < len(portion) and not self._stop.is_set():
+            # Nobody may take it for whole.
+            raise StoreUnavailable(f"{len(portion) - len(looked)} objects from {portion[0].key} on were not read")
 
     def _take(self, looked: Looked) -> None:
-        if looked.error is None:
-            self._unreadable_in_a_row = 0
-        else:
-            # A bad sector is a finding; a store that is gone is none.
-            self._unreadable_in_a_row += 1
-            if self._unreadable_in_a_row >= GONE_AFTER:
-                raise looked.error
+        self._failures.see(looked)
+        if looked.error is not None and self._failures.store_is_gone():
+            raise looked.error
         if isinstance(looked.wrong, Difference):
             self.facts.different.append(looked.wrong)
         elif looked.wrong is not None:

@@ -4,7 +4,10 @@ import msgspec
 
 
 class PageFigures(msgspec.Struct, frozen=True, kw_only=True):
-    """What the page says, in short: `verdict` is `fine`, `look` or `act`, `problems` how many points there are to do."""
+    """What the page says, in short: `verdict` is `fine`, `look` or `act`, `problems` how many points there are to do.
+
+    `not_recorded` says why the audit trail could not take that it names callers and callees, if so.
+    """
 
     verdict: str
     sentence: str
@@ -15,6 +18,7 @@ class PageFigures(msgspec.Struct, frozen=True, kw_only=True):
     recordings: dict[str, int]
     bytes_archived: int
     findings: int
+    not_recorded: str | None = None
 
 
 class PageWritten(msgspec.Struct, frozen=True, kw_only=True):
