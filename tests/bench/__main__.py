@@ -23,6 +23,7 @@ from .peer_figures import peers
 from .peers import PEERS
 from .rebuild_figures import rebuild
 from .s3_figures import s3, s3boto3, s3memory
+from .scale import scale
 from .targets import Targets
 from .verify_figures import verify
 
@@ -41,7 +42,10 @@ FIGURES: dict[str, Callable[[Bench], None]] = {
     "verify": verify,
     "rebuild": rebuild,
     "night": night,
+    "scale": scale,
 }
+ONLY_BY_NAME = frozenset({"check", "scale"})
+"""`scale` has a page of its own: docs/scaling.md."""
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -49,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="python -m tests.bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)} (default: all but check)")
+    add("figures", nargs="*", metavar="FIGURE", help=f"of {', '.join(FIGURES)} (default: all but check and scale)")
     add("--peer", nargs="+", choices=PEERS, default=list(PEERS), help="for peers (default: all that are installed)")
     add("--processes", type=int, default=1, help="the archiver's transfer.processes; all share the concurrency")
     add("--workload", nargs="+", choices=WORKLOADS, default=list(WORKLOADS), help="for peers, bound and durable")
@@ -66,6 +70,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     add("--seconds", type=float, default=180.0, help="for limit: how long the bucket lets the recordings take")
     add("--entries", type=int, nargs="+", default=[20_000, 200_000], help="for verify and night: how many")
+    add("--rows", type=int, default=5_000_000, help="for scale: recordings in the ledger, at least 200,000")
+    add("--write-seconds", type=float, default=15.0, help="for scale: how long each number of processes writes")
     add("--scale", type=float, default=1.0, help="shrinks the number of recordings, for a quick look")
     add("--page-size", type=int, default=1000, help="rows a page")
     add("--with-digest", action="store_true", help="metadata with an MD5; the vendor's page has none")
@@ -100,7 +106,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # as with Ctrl-C, the server must not outlive us
     bench = Bench(chosen, Targets(chosen.work, chosen.rest, say))
     try:
-        for figure in dict.fromkeys(chosen.figures or [name for name in FIGURES if name != "check"]):
+        for figure in dict.fromkeys(chosen.figures or [name for name in FIGURES if name not in ONLY_BY_NAME]):
             FIGURES[figure](bench)
     finally:
         bench.targets.delete()
