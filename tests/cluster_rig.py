@@ -28,10 +28,11 @@ class DaskCluster:
     port: int
     scheduler: "subprocess.Popen[bytes]"
     workers: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
+    scheme: str = "tcp"
 
     @property
     def address(self) -> str:
-        return f"tcp://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     def start_worker(self, name: str, *, threads: int = 1, **more: str) -> int:
         """Start one and wait until the scheduler knows it; its pid. `more` is for its environment."""
@@ -55,12 +56,13 @@ class DaskCluster:
 
 
 @contextmanager
-def dask_cluster(folder: Path, *names: str, threads: int = 1) -> Iterator[DaskCluster]:
+def dask_cluster(folder: Path, *names: str, threads: int = 1, scheme: str = "tcp") -> Iterator[DaskCluster]:
     """A scheduler with these workers; none of them is left afterwards."""
     folder.mkdir(exist_ok=True)
     port, log = free_port(), folder / "scheduler.log"
     command = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show"]
-    cluster = DaskCluster(folder, port, _started(command, log, {}))
+    command += ["--protocol", scheme]
+    cluster = DaskCluster(folder, port, _started(command, log, {}), scheme=scheme)
     try:
         until(lambda: b"Scheduler at" in log.read_bytes() or cluster.scheduler.poll() is not None)
         assert cluster.scheduler.poll() is None, log.read_text()

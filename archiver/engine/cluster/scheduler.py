@@ -40,7 +40,7 @@ class Scheduler:
         """Reach the scheduler, compare versions, and put our side onto its workers, also onto those that come later.
 
         Raises:
-            SettingsError: the extra is not installed, or the address is none.
+            SettingsError: the extra is not installed, the address is none, or Dask's TLS settings don't fit it.
             ClusterUnreachable: nobody answers there, or there is no worker.
             WorkersDiffer: they run other versions.
         """
@@ -56,6 +56,11 @@ class Scheduler:
                 )
             except ValueError as error:
                 raise SettingsError(f"cluster.scheduler {address[:200]!a} is no address: {error}") from None
+            except (TypeError, RuntimeError) as error:
+                # So Dask says that tls:// has no certificates, and that tcp:// may not be used.
+                raise SettingsError(
+                    f"cluster.scheduler {address[:200]!a} does not go with Dask's TLS settings: {error}"
+                ) from None
         it = cls(client, address, side)
         try:
             await it.check()
