@@ -17,7 +17,7 @@ from archiver.engine.cluster.cutting import Cutter
 from archiver.engine.cluster.errand import Parcel
 from archiver.engine.cluster.scheduler import Lost
 from archiver.engine.counting import CountingSeat
-from archiver.errors import ClusterError, StoreError
+from archiver.errors import ClusterError, SettingsError, StoreError
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values_claims import ClaimState, DoneBefore
 from archiver.pbx.base import Traffic
@@ -66,7 +66,7 @@ async def archive_far(
             if failure is None and not crew.ending.is_set():
                 failure = await _work_off(crew, share, cutter.due, cutter)
             return FarRun(Ended(failure, stop.is_set()), crew.counts.tally, crew.counts.traffic, crew.notes)
-    except (ClusterError, StoreError) as error:
+    except (ClusterError, StoreError, SettingsError) as error:
         return FarRun(Ended(Failure.of(error), stop.is_set()), Tally(), Traffic(), [])
 
 
