@@ -46,7 +46,11 @@ _EVERYTHING = lock_key("'everything'")
 _ALONE = f"pg_advisory_xact_lock({_EVERYTHING})"
 _SHARED = f"pg_advisory_xact_lock_shared({_EVERYTHING})"
 _HOLD = lock_key("'hold ' || %s::text")
-_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT "
+# One message: the lock, and which table is the ledger's now, as seen with the lock.
+_WRITE = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT {}; SELECT oid FROM pg_class WHERE relname = 'entries' "
+    "AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+)
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # In one message, so that the mark costs no time: it is in the ledger if and only if the transaction is.
 _COMMIT = (
@@ -81,6 +85,7 @@ class PostgresBackend:
         self._writing = False
         self._has_mark = False
         self._held: set[str] = set()
+        self._entries: Any = None
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -148,7 +153,17 @@ class PostgresBackend:
             driver.execute(_READ)
             return
         self._number += 1
-        driver.execute(_WRITE + (_SHARED if shared else _ALONE), prepare=False)
+        self._expect_own(driver.execute(_WRITE.format(_SHARED if shared else _ALONE), prepare=False))
+
+    def _expect_own(self, cursor: "psycopg.Cursor[Any]") -> None:
+        """The table must be the one that was there at first: numbers of another one's entries mean others."""
+        while cursor.nextset():
+            pass
+        found = cursor.fetchone()
+        if self._entries is None:
+            self._entries = found
+        elif found != self._entries:
+            raise LedgerError(f"The ledger {self.place} was removed or replaced while it was in use.")
 
     def commit(self, connection: Connection) -> None:
         """See the promise; a transaction that writes leaves the writer's mark."""
@@ -309,6 +324,21 @@ class PostgresBackend:
             raise LedgerError(f"The ledger {self.place} needs a database whose encoding is UTF8.")
         if _one(driver, "SELECT current_schema()") is None:
             raise LedgerError(f"The ledger {self.place} can't be used: {_NO_SCHEMA}.")
+
+    @contextmanager
+    def used(self) -> Iterator[Connection]:
+        """A transaction that has the ledger for itself, for what is done beside the jobs; all errors are explained.
+
+        Raises:
+            LedgerError.
+        """
+        with self._opened() as connection:
+            try:
+                self.begin(connection, write=True)
+                yield connection
+                connection.commit()
+            except self.errors as error:
+                raise self.explain(error) from error
 
     @contextmanager
     def _opened(self) -> Iterator[Connection]:
