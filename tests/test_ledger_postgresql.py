@@ -156,6 +156,17 @@ async def test_a_read_that_loses_its_connection_is_done_again(server: PostgresSe
         await ledger.close()
 
 
+async def test_a_connection_that_is_lost_after_the_last_write_is_no_failure(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    async with wire(server.port) as proxy:
+        ledger = await open_ledger(server.url(schema_of(tmp_path), port=proxy.port), patience_s=0)
+        await ledger.begin_run("first", started_at=NOON)
+        proxy.arm(b"DELETE FROM writers", Cut.REQUEST)
+        await ledger.close()
+        assert proxy.cuts == 1
+
+
 async def test_a_server_that_stays_away_is_the_error_of_every_later_call(
     server: PostgresServer, url: str, tmp_path: Path
 ) -> None:

@@ -62,6 +62,9 @@ _FORGET = "DELETE FROM writers WHERE writer = %s OR seen_ms < ((extract(epoch FR
 _SELF = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _FORMER = "FROM pg_stat_activity WHERE pid = %s AND backend_start = %s::timestamptz"
 _NO_SCHEMA = "the schema that its search_path names is not there; CREATE SCHEMA makes it"
+_PAGES = "SELECT relpages, pg_relation_size(oid) / current_setting('block_size')::int FROM pg_class WHERE oid = %s"
+_TEND_EVERY = 4
+_FEW_PAGES = 8
 _GRACE_S = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 
@@ -172,6 +175,25 @@ class PostgresBackend:
             _driver(connection).execute(mark, prepare=False)
             self._has_mark = True
         connection.commit()
+        if self._writing and self._number % _TEND_EVERY == 0:
+            self._tend(_driver(connection))
+
+    def _tend(self, driver: "psycopg.Connection[Any]") -> None:
+        """Let the server count the entries anew whenever they have doubled.
+
+        A backfill outgrows what the planner knows long before autovacuum looks, and with no idea of their number it
+        reads all of an account's entries for each page.
+        """
+        if self._entries is None:
+            return
+        known, pages = driver.execute(_PAGES, self._entries).fetchone() or (0, 0)
+        if pages > max(_FEW_PAGES, 2 * known):
+            # Somebody else who counts or cleans does as well.
+            with suppress(psycopg.errors.LockNotAvailable):
+                try:
+                    driver.execute("BEGIN; SET LOCAL lock_timeout = '100ms'; ANALYZE entries; COMMIT", prepare=False)
+                finally:
+                    driver.rollback()
 
     def recover(self, connection: Connection, error: Exception) -> Recovered | None:
         """See the promise; the former session is ended first, so that nothing of it comes later.
@@ -235,13 +257,12 @@ class PostgresBackend:
         return explain(self.place, error, password=self._address.password)
 
     def close(self, connection: Connection) -> None:
-        """See the promise; what is held is free then."""
-        try:
+        """See the promise; what is held is free then. A connection that is lost by now is no failure: all is committed."""
+        with suppress(*self.errors):
             if self._has_mark:
                 _driver(connection).execute(_FORGET, [self._writer])
-        finally:
-            connection.close()
-            self._driver = None
+        _discard(connection)
+        self._driver = None
 
     def _resumed(self, until_s: float) -> Recovered:
         connection = self._open()
