@@ -131,9 +131,9 @@ async def test_a_transaction_whose_answer_is_lost_is_done_once(
         ledger = await open_ledger(server.url(schema_of(tmp_path), port=proxy.port))
         run = await ledger.begin_run("first", started_at=NOON)
         tasks = await list_page(ledger, run, recording("a"), recording("b"))
-        proxy.arm(b"COMMIT", cut)
+        proxy.arm(b"; COMMIT", cut)
         second = await ledger.begin_run("second", started_at=NOON)
-        proxy.arm(b"COMMIT", cut)
+        proxy.arm(b"; COMMIT", cut)
         for task in tasks:
             await ledger.settle(run, failed(task, Status.MISSING))
         await ledger.flush()
