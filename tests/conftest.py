@@ -21,6 +21,9 @@ def pytest_configure() -> None:
     # Else every process of the suite compiles the tests anew, and every command under test the archiver.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     sys.dont_write_bytecode = False
+    # Every client would load all the roots of the system, for longer than most tests take; what is needed of them is found
+    # in their folder.
+    os.environ["SSL_CERT_FILE"] = os.devnull
 
 
 def pytest_collection_finish() -> None:
