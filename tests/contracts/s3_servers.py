@@ -1,4 +1,4 @@
-"""Real S3 servers on loopback, each started once for the whole session, whichever of its processes asks first.
+"""Real S3 servers on loopback, each started when it is first asked for and ended with the session.
 
 `rclone serve s3` and moto's server come with the test dependencies. Ceph comes from the system's packages: without them
 its tests are left out and say so, unless ARCHIVER_MUST_RUN names it.
@@ -104,9 +104,13 @@ def folder() -> Path:
     """What the processes of a session share; the last that leaves ends the servers and removes it."""
     session = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"alone-{os.getpid()}")
     path = Path(tempfile.gettempdir(), f"archiver-s3-{session}")
-    path.mkdir(mode=0o700, exist_ok=True)
-    using = os.open(path / "users", os.O_RDWR | os.O_CREAT, 0o600)
-    fcntl.flock(using, fcntl.LOCK_SH)
+    while True:
+        path.mkdir(mode=0o700, exist_ok=True)
+        using = os.open(path / "users", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(using, fcntl.LOCK_SH)
+        if (path / "users").exists():
+            break
+        os.close(using)  # somebody has just left as the last
     atexit.register(_leave, path, using, os.getpid())
     return path
 
@@ -134,7 +138,7 @@ def one_at_a_time(what: str) -> Iterator[None]:
 
 
 def _shared(name: str, start: Callable[[], str]) -> S3Server:
-    """The server of that name, started when it is not there."""
+    """The server of that name for all processes of the session, started when it is not there."""
     with one_at_a_time(name):
         told = folder() / f"{name}.url"
         if not told.exists():
@@ -166,14 +170,11 @@ def start_rclone(served: Path, log: Path) -> "tuple[subprocess.Popen[bytes], S3S
 @cache
 def moto() -> S3Server:
     """Locks, conditional writes and KMS in memory; checks neither checksums nor signatures."""
-    return _shared("moto", _start_moto)
-
-
-def _start_moto() -> str:
-    port, log = free_port(), folder() / "moto.log"
+    # Each process of the session has its own: it is no server for several at once, and walks all it has for each listing.
+    port, log = free_port(), folder() / f"moto-{os.getpid()}.log"
     process = started([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], log)
     wait_for(lambda: answers(port), process, log)
-    return f"http://127.0.0.1:{port}"
+    return S3Server("moto", f"http://127.0.0.1:{port}")
 
 
 @cache
