@@ -51,6 +51,7 @@ def started(command: list[str], log: Path, environment: dict[str, str] | None = 
         )
     with (folder() / "pids").open("a") as pids:
         pids.write(f"{process.pid} {_began(process.pid)}\n")
+    atexit.register(process.poll)  # which keeps it: one that is forgotten complains that it still runs
     return process
 
 
