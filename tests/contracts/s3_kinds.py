@@ -12,6 +12,7 @@ from typing import Any
 from unittest.mock import patch
 
 import boto3
+from botocore import loaders
 from botocore.config import Config
 from botocore.exceptions import ClientError
 from s3_servers import KEY, SECRET, SERVERS, one_at_a_time
@@ -30,6 +31,11 @@ CREDENTIALS = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
 LOCKED = Attributes(lock=LockPolicy("GOVERNANCE", retention_days=1))
+
+
+# Botocore reads its descriptions of S3 anew for each client, which takes longer than most tests.
+_read = cache(loaders.JSONFileLoader().load_file)
+loaders.JSONFileLoader.load_file = lambda _, path: _read(path)
 
 
 @contextmanager
