@@ -154,7 +154,7 @@ class Rig:
         stdout: int = subprocess.PIPE,
         limits: Sequence[str] = (),
     ) -> "Started":
-        """The command, running; `limits` are options of prlimit."""
+        """The command, running; `limits` are options of prlimit, under which it starts cold."""
         under = ["prlimit", *limits] if limits else []
         environment = self.environment(**(env or {}))
         warm = not (self.cold or limits) and warm_start.fits(environment)

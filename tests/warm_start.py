@@ -16,6 +16,7 @@ import runpy
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from functools import cache
@@ -23,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
+_LEFT_OUT = (".__main__", ".migrations", ".cluster")
+"""Dask, on which `cluster` rests, reads the environment when it is imported."""
 _LONGEST_REQUEST = 1 << 20
 _HARMLESS = ("ARCHIVER_", "AWS_", "PYTEST_")
 
@@ -98,10 +101,11 @@ def _import_everything() -> None:
     import archiver
 
     for module in pkgutil.walk_packages(archiver.__path__, "archiver."):
-        if "__main__" not in module.name and ".migrations" not in module.name:
+        if not any(part in module.name for part in _LEFT_OUT):
             importlib.import_module(module.name)
     import uvloop  # noqa: F401 - as the loop does when a command starts
 
+    assert threading.active_count() == 1, "what was imported started a thread, which no fork has"
     gc.collect()
     gc.freeze()
 
