@@ -112,7 +112,7 @@ def _writers(bench: Bench, url: str, made: Made) -> tuple[float, float]:
     about = (
         f"Into the ledger of {made.rows:,}: new recordings, listed (`record_page`), settled as archived and durable, "
         "under a claim as on a cluster's worker, each process another account. Clients and server share the cores, so "
-        ff"a server of its own is faster. All tables and indexes grew by {grown:,.0f} bytes a recording: what was pending "
+        f"a server of its own is faster. All tables and indexes grew by {grown:,.0f} bytes a recording: what was pending "
         f"before it was archived leaves room that VACUUM gives to later ones.{_busy()}"
     )
     head = ["processes", "each", "recordings/s", "of one process", "client's CPU ms a recording"]
@@ -144,7 +144,7 @@ def _paper(bench: Bench, made: Made, costs: Costs) -> None:
     about = (
         f"Not measured but reckoned (`tests/bench/scale_model.py`), from: a worker process onto S3 archives "
         f"{costs.worker_per_s:.0f} recordings of 500 kB a second (docs/performance.md), the ledger takes "
-        f"{costs.ledger_per_s:,.0f} a second and {costs.ledger_bytes_each:,.0f} bytes for each (above, the larger figure, at {made.rows:,}). "
+        f"{costs.ledger_per_s:,.0f} a second and {costs.ledger_bytes_each:,.0f} bytes for each (above, the larger). "
         f"In each case {it.requests:,} requests to the PBX, {it.puts:,} PUTs (${it.puts_usd:,.0f} at $0.005 for 1,000) "
         f"and a ledger of {it.ledger_gb:,.0f} GB."
     )
