@@ -6,6 +6,7 @@ Each foreign error becomes ours here. The scheduler forgets everything with the 
 import asyncio
 import logging
 import pickle
+import warnings
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Self
@@ -212,3 +213,5 @@ def _quieten() -> None:
     logger.handlers.clear()
     logger.propagate = False
     logger.setLevel(logging.CRITICAL)
+    # A client that could not be made leaves such behind.
+    warnings.filterwarnings("ignore", message="coroutine .* was never awaited", module=r"distributed\.")
