@@ -14,6 +14,7 @@ from bench.live_pbx import Seen
 from bench.peers import PEERS
 from bench.plot import ratios
 from bench.targets import Targets
+from postgres_server import programs
 
 PROJECT = Path(__file__).parent.parent
 QUICK = ["--rounds", "1", "--settle", "0", "--rest", "0"]
@@ -137,3 +138,15 @@ def test_the_plot_shows_what_the_table_says() -> None:
         ["small: 20,000 x 48 kB, https", "wget2", "0", "0", "**inf**", "inf"],
     ]
     assert ratios(rows) == {"curl": {"small\nhttps": 0.25}}
+
+
+def test_a_ledger_in_postgresql(tmp_path: Path) -> None:
+    if programs() is None:
+        pytest.skip("no PostgreSQL server here")
+    rows = bench(tmp_path, "scale", "--rows", "20000", "--write-seconds", "0.3")
+    tables = {row[0]: row for row in rows}
+    assert float(tables["all"][2]) > 1
+    assert "`entries_due`" in tables["`claim_due`"][5]
+    assert int(tables["4"][2].replace(",", "")) > 0
+    assert float(tables["size"][4]) > 0
+    assert tables["100"][4] in {"the workers", "the ledger"}

@@ -38,7 +38,7 @@ def scale(bench: Bench) -> None:
         _times(bench, statements, made)
         ledger_per_s, written_bytes_each = _writers(bench, url, made)
         _partitions(bench, url, made)
-    _paper(bench, made, Costs(_S3_WORKER_PER_S, ledger_per_s, max(bytes_each, written_bytes_each)))
+    _paper(bench, made, Costs(_S3_WORKER_PER_S, ledger_per_s, bytes_each), written_bytes_each)
 
 
 async def _empty(url: str) -> None:
@@ -112,8 +112,8 @@ def _writers(bench: Bench, url: str, made: Made) -> tuple[float, float]:
     about = (
         f"Into the ledger of {made.rows:,}: new recordings, listed (`record_page`), settled as archived and durable, "
         "under a claim as on a cluster's worker, each process another account. Clients and server share the cores, so "
-        f"a server of its own is faster. All tables and indexes grew by {grown:,.0f} bytes a recording: what was pending "
-        f"before it was archived leaves room that VACUUM gives to later ones.{_busy()}"
+        f"a server of its own is faster. All tables and indexes grew by {grown:,.0f} bytes a recording: its "
+        f"metadata and its row as it was pending leave room, which VACUUM gives to later ones.{_busy()}"
     )
     head = ["processes", "each", "recordings/s", "of one process", "client's CPU ms a recording"]
     bench.publish("scalewriters", "How fast it can be written", about, head, rows)
@@ -133,7 +133,7 @@ def _partitions(bench: Bench, url: str, made: Made) -> None:
     bench.publish("scalepartitions", "Partitioned by account or not", about, head, found)
 
 
-def _paper(bench: Bench, made: Made, costs: Costs) -> None:
+def _paper(bench: Bench, made: Made, costs: Costs, written_bytes_each: float) -> None:
     jobs = [Job(_PAPER, ACCOUNTS * DAYS, workers, rate) for workers in _WORKERS for rate in _RATES]
     rows = []
     for job in jobs:
@@ -144,9 +144,9 @@ def _paper(bench: Bench, made: Made, costs: Costs) -> None:
     about = (
         f"Not measured but reckoned (`tests/bench/scale_model.py`), from: a worker process onto S3 archives "
         f"{costs.worker_per_s:.0f} recordings of 500 kB a second (docs/performance.md), the ledger takes "
-        f"{costs.ledger_per_s:,.0f} a second and {costs.ledger_bytes_each:,.0f} bytes for each (above, the larger). "
+        f"{costs.ledger_per_s:,.0f} a second and {costs.ledger_bytes_each:,.0f} bytes for each (above). "
         f"In each case {it.requests:,} requests to the PBX, {it.puts:,} PUTs (${it.puts_usd:,.0f} at $0.005 for 1,000) "
-        f"and a ledger of {it.ledger_gb:,.0f} GB."
+        f"and a ledger of {it.ledger_gb:,.0f} GB, {_PAPER * written_bytes_each / 1e9:,.0f} GB if VACUUM never came."
     )
     head = ["workers", "`requests_per_s`", "recordings/s", "hours", "the limit"]
     bench.publish("scalepaper", "100 million recordings, on paper", about, head, rows)

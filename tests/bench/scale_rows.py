@@ -42,14 +42,16 @@ class Made:
         """An account's recordings in the order of their calls, from a day on."""
         for day in range(first_day, DAYS):
             numbers = self.of_day(day)
-            begin, end = (-(-len(numbers) * each // ACCOUNTS) for each in (account, account + 1))
+            # Every account has its turn at the day's beginning, so that each has some however few there are.
+            turn = (account - day) % ACCOUNTS
+            begin, end = (-(-len(numbers) * each // ACCOUNTS) for each in (turn, turn + 1))
             yield from numbers[begin:end]
 
     def place(self, number: int, day: int) -> tuple[int, int]:
         """The account, and the second at which the call began."""
         numbers = self.of_day(day)
         at = number - numbers.start
-        return at * ACCOUNTS // len(numbers), _BEGIN_S + _DAY_S * day + at * _DAY_S // len(numbers)
+        return (at * ACCOUNTS // len(numbers) + day) % ACCOUNTS, _BEGIN_S + _DAY_S * day + at * _DAY_S // len(numbers)
 
 
 def account_id(account: int) -> str:

@@ -104,8 +104,9 @@ def _nodes(plan: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _way(node: dict[str, Any]) -> str:
-    if index := node.get("Index Name"):
-        return str(index)
+    index = str(node.get("Index Name", ""))
+    if index and not index.startswith("pg_"):
+        return index
     if node["Node Type"] == "Seq Scan" and node["Relation Name"] in _TABLES:
         return f"all of {node['Relation Name']}"
     return ""

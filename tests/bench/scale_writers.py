@@ -6,6 +6,7 @@ import resource
 import time
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing.synchronize import Barrier
 
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values import Run
@@ -14,7 +15,9 @@ from archiver.ledger.values_claims import Claim, ClaimState
 from .scale_rows import account_id, fresh, window_of
 from .scale_statements import NOW, PAGE, PROGRESS, outcome
 
-_GETTING_READY_S = 4.0
+_READY_S = 60.0
+_together: "list[Barrier]" = []
+"""What the processes of a pool begin at."""
 
 
 @dataclass(frozen=True)
@@ -28,14 +31,13 @@ class Wrote:
 
 @dataclass(frozen=True)
 class Errand:
-    """An account's recordings to write, from one instant to another of the clock that all processes share."""
+    """An account's recordings to write for so long; `first` is the number of the first one."""
 
     url: str
     run: Run
     account: int
     first: int
-    begin_s: float
-    end_s: float
+    seconds: float
 
 
 async def written(url: str, processes: int, seconds: float, *, first: int) -> list[Wrote]:
@@ -44,16 +46,19 @@ async def written(url: str, processes: int, seconds: float, *, first: int) -> li
     try:
         holding = [account_id(account) for account in range(processes)]
         run = await leader.begin_run(f"writers-{first}", started_at=NOW, holding=holding)
-        begin_s = time.monotonic() + _GETTING_READY_S
-        errands = [
-            Errand(url, run, account, first + account * 10**8, begin_s, begin_s + seconds)
-            for account in range(processes)
-        ]
-        with ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn")) as pool:
+        errands = [Errand(url, run, account, first + account * 10**8, seconds) for account in range(processes)]
+        context = multiprocessing.get_context("spawn")
+        barrier = context.Barrier(processes)
+        with ProcessPoolExecutor(processes, context, initializer=wait_at, initargs=(barrier,)) as pool:
             loop = asyncio.get_running_loop()
             return list(await asyncio.gather(*(loop.run_in_executor(pool, write, each) for each in errands)))
     finally:
         await leader.close()
+
+
+def wait_at(barrier: Barrier) -> None:
+    """A process of the pool begins there."""
+    _together.append(barrier)
 
 
 def write(errand: Errand) -> Wrote:
@@ -68,9 +73,9 @@ async def _write(errand: Errand) -> Wrote:
         if not isinstance(claim, Claim):
             raise TypeError("this was written before")
         ledger.work_under(claim)
-        await asyncio.sleep(errand.begin_s - time.monotonic())
+        await asyncio.to_thread(_together[0].wait, _READY_S)
         begun_s, cpu_s, count = time.monotonic(), _cpu_s(), 0
-        while time.monotonic() < errand.end_s:
+        while time.monotonic() < begun_s + errand.seconds:
             rows = [fresh(errand.account, errand.first + count + number) for number in range(PAGE)]
             page = await ledger.record_page(errand.run, whose, window_of(0), rows, PROGRESS, at=NOW)
             for task in page.tasks:
