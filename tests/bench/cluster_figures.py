@@ -74,15 +74,15 @@ def cluster(bench: Bench) -> None:
 
 
 def _count(bench: Bench, workers: int) -> int:
-    return max(100, round(bench.chosen.scale * SECONDS * max(workers, 1) * AT_ONCE / THINK_TIME_S))
+    return max(100, int(bench.chosen.scale * SECONDS * max(workers, 1) * AT_ONCE / THINK_TIME_S))
 
 
 def _per_s(runs: list[Live]) -> float:
-    return median(live.report["archived"] / live.report["duration_s"] for live in runs)
+    return median(float(live.report["archived"]) / live.report["duration_s"] for live in runs)
 
 
 def _cpu(live: Live) -> float:
-    return 1000 * (live.ended.user_s + live.ended.system_s) / live.report["archived"]
+    return 1000 * (live.ended.user_s + live.ended.system_s) / int(live.report["archived"])
 
 
 def _archive(bench: Bench, server: PostgresServer, schema: str, workers: int) -> Live:
