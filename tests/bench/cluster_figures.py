@@ -58,7 +58,7 @@ def cluster(bench: Bench) -> None:
     ]
     about = (
         f"Workers of one thread each, a scheduler, PostgreSQL (with fsync) and the simulator, all on this machine; the PBX "
-        f"thinks {THINK_TIME_S:g} s before each media, and there are {AT_ONCE} times as many requests at a time as workers, "
+        f"thinks {THINK_TIME_S:g} s before each media, and there are {AT_ONCE} requests at a time for each worker, "
         f"so that neither CPU nor network is the limit. Windows of {WINDOW_HOURS} h, tiny recordings, http, no limit of "
         f"requests; 1, 2 and 4 workers and the plain run take turns, medians of {rounds}. *s* is the run's own duration: "
         "from the first listing to the last outcome, with the time to reach the workers and to look at each."
@@ -78,11 +78,11 @@ def _count(bench: Bench, workers: int) -> int:
 
 
 def _per_s(runs: list[Live]) -> float:
-    return median(float(live.report["archived"]) / live.report["duration_s"] for live in runs)
+    return median(float(live.report["archived"]) / float(live.report["duration_s"]) for live in runs)
 
 
 def _cpu(live: Live) -> float:
-    return 1000 * (live.ended.user_s + live.ended.system_s) / int(live.report["archived"])
+    return 1000 * (live.ended.user_s + live.ended.system_s) / float(live.report["archived"])
 
 
 def _archive(bench: Bench, server: PostgresServer, schema: str, workers: int) -> Live:
@@ -124,5 +124,3 @@ def _archive(bench: Bench, server: PostgresServer, schema: str, workers: int) ->
 def _shared(url: str, scheduler: str) -> str:
     cluster = f'[cluster]\nscheduler = "{scheduler}"\n' if scheduler else ""
     return f'\n[listing]\nwindow_hours = {WINDOW_HOURS}\n[ledger]\nurl = "{url}"\n{cluster}'
-
-
