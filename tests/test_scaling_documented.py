@@ -57,7 +57,7 @@ def test_a_run_over_tls_archives_and_who_has_no_certificate_is_not_let_in(
 ) -> None:
     tls_as_told(monkeypatch, tmp_path)
     rows = recordings(20)
-    with rig(tmp_path / "rig", rows) as it, dask_cluster(tmp_path / "dask", "one", "two", scheme="tls") as cluster:
+    with rig(tmp_path / "rig", rows) as it, dask_cluster(tmp_path / "dask", "one", scheme="tls") as cluster:
         on_cluster(it, cluster, "over_tls")
         said = it.run()
         assert (said.code, said.json["archived"]) == (0, 20), said

@@ -65,7 +65,7 @@ async def work(
             take=seat.take,
             account_ids=share.account_ids,
             page_size=share.reach.page_size,
-            side_by_side=settings.listing.concurrency,
+            side_by_side=max(1, int(settings.listing.concurrency * seat.part_at_once)),
             retry_missing=share.retry_missing,
         )
         ended = await run(

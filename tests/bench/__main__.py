@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .bench import Bench, say
 from .bound_figures import bound
+from .cluster_figures import cluster
 from .contenders import CONCURRENCY
 from .corpus import WORKLOADS
 from .frozen_figures import check, durable, listing, memory
@@ -43,6 +44,7 @@ FIGURES: dict[str, Callable[[Bench], None]] = {
     "rebuild": rebuild,
     "night": night,
     "scale": scale,
+    "cluster": cluster,
 }
 ONLY_BY_NAME = frozenset({"check", "scale"})
 """`scale` has a page of its own: docs/scaling.md."""
