@@ -13,6 +13,7 @@ from archiver.errors import SettingsError
 from archiver.keys import KeyTemplate
 from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import SqlLedger, open_ledger
+from archiver.ledger.places import place_of, words_for
 from archiver.pbx.base import Access, Pbx, Secret
 from archiver.pbx.retrying import RetryPolicy
 from archiver.pipeline.feed import Budget
@@ -213,10 +214,10 @@ async def known_ledger(settings: Settings, stack: AsyncExitStack) -> SqlLedger |
         StoreDenied, StoreUnavailable: its folder can't be looked into.
         LedgerError.
     """
-    path = settings.ledger_url().removeprefix("sqlite:///")
-    with spoken(path):
+    url = settings.ledger_url()
+    with spoken(words_for(url)):
         # A folder that can't be looked into may well hold one.
-        if not await asyncio.to_thread(Path(path).exists):
+        if not await asyncio.to_thread(place_of(url).is_there):
             return None
     ledger = await open_ledger(settings.ledger_url(), create=False)
     stack.push_async_callback(ledger.close)

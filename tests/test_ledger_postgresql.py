@@ -131,9 +131,9 @@ async def test_a_transaction_whose_answer_is_lost_is_done_once(
         ledger = await open_ledger(server.url(schema_of(tmp_path), port=proxy.port))
         run = await ledger.begin_run("first", started_at=NOON)
         tasks = await list_page(ledger, run, recording("a"), recording("b"))
-        proxy.arm(b"COMMIT", cut)
+        proxy.arm(b"; COMMIT", cut)
         second = await ledger.begin_run("second", started_at=NOON)
-        proxy.arm(b"COMMIT", cut)
+        proxy.arm(b"; COMMIT", cut)
         for task in tasks:
             await ledger.settle(run, failed(task, Status.MISSING))
         await ledger.flush()
@@ -154,6 +154,17 @@ async def test_a_read_that_loses_its_connection_is_done_again(server: PostgresSe
         assert await ledger.statuses(ACCOUNT, ["a"]) == {"a": Status.PENDING}
         assert proxy.cuts == 1
         await ledger.close()
+
+
+async def test_a_connection_that_is_lost_after_the_last_write_is_no_failure(
+    server: PostgresServer, tmp_path: Path
+) -> None:
+    async with wire(server.port) as proxy:
+        ledger = await open_ledger(server.url(schema_of(tmp_path), port=proxy.port), patience_s=0)
+        await ledger.begin_run("first", started_at=NOON)
+        proxy.arm(b"DELETE FROM writers", Cut.REQUEST)
+        await ledger.close()
+        assert proxy.cuts == 1
 
 
 async def test_a_server_that_stays_away_is_the_error_of_every_later_call(

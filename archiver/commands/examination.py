@@ -16,8 +16,9 @@ from archiver.commands.crew import check_cluster
 from archiver.commands.pbx_profile import profile_checks
 from archiver.commands.watching import check_watch
 from archiver.destination import COMPLIANCE_FLAG, accept_compliance, access_of, attributes_of
-from archiver.errors import SettingsError, StoreError
+from archiver.errors import LedgerError, SettingsError, StoreError
 from archiver.ledger import ledger_doctor
+from archiver.ledger.places import words_for
 from archiver.monitoring.secrets_in_urls import secret_parts
 from archiver.pbx.base import Access
 from archiver.pbx.probing import SessionProbe
@@ -150,14 +151,17 @@ def _bucket(settings: Settings, now: Callable[[], datetime]) -> Iterator[Check]:
 
 def _ledger(settings: Settings, folder: Examined) -> Examined:
     url = settings.ledger_url()
-    if not url.startswith("sqlite:///"):
-        # Its address may hold a password.
-        return Examined("ledger", not_examined="this version knows only SQLite")
     if not settings.ledger.url.get_secret_value() and any(
         check.state == "failed" and check.name == "root" for check in folder.checks
     ):
         return Examined("ledger", not_examined=f"it lies in {folder.place}, which can't be used")
-    return Examined("ledger", url.removeprefix("sqlite:///"), ledger_doctor.examine(url))
+    checks = ledger_doctor.examine(url)
+    try:
+        place = words_for(url)
+    except LedgerError:
+        # Its address can't be read, which a check says; it may hold a password.
+        place = "ledger.url"
+    return Examined("ledger", place, checks)
 
 
 def _pbx(settings: Settings, reach: Access | None, now: Callable[[], datetime], *, write_profile: bool) -> Examined:

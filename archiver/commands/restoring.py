@@ -5,7 +5,6 @@ import secrets
 from collections.abc import Callable
 from contextlib import AsyncExitStack, suppress
 from datetime import datetime
-from pathlib import Path
 
 import msgspec
 
@@ -14,8 +13,8 @@ from archiver.commands.holding import restore_holds
 from archiver.destination import Destination, open_destination
 from archiver.errors import LedgerDamaged, LedgerError, StoreError
 from archiver.evidence import Evidence
-from archiver.ledger.files import clear_new, new_beside, put_in_place
 from archiver.ledger.ledger import SqlLedger, open_ledger
+from archiver.ledger.places import LedgerPlace, place_of, words_for
 from archiver.ledger.values import Outcome, Run
 from archiver.pipeline.threads import Threads, seen_through
 from archiver.proof.evidence.audit_drafts import rebuilt
@@ -26,7 +25,6 @@ from archiver.stores.disk import spoken
 from archiver.stores.last_run import LastRun, note_last_run, noted_last_run
 from archiver.stores.lock import ArchiveLock
 
-_SQLITE = "sqlite:///"
 _LOCAL_THREADS = 2
 """Small reads fight for the interpreter: more threads are slower."""
 
@@ -57,23 +55,22 @@ async def run_rebuild(
         work = _Work(settings, destination, request.full, run_id, started_at, now, stop)
         begun_s = asyncio.get_running_loop().time()
         reason = ""
-        path = ledger_path(settings)
-        if await _is_there(path):
+        place = place_of(settings.ledger_url())
+        if await _is_there(settings, place):
             try:
                 found = await work.update(settings.ledger_url(), check=True)
                 await work.witness(found, replaced=False)
                 return work.report(found, begun_s)
             except LedgerDamaged as error:
                 reason = str(error)
-        clear_new(path)
-        new = new_beside(path)
+        await seen_through(place.clear_new)
         try:
-            found = await work.update(f"{_SQLITE}{new}", create=True)
+            found = await work.update(await seen_through(place.make_new), create=True)
             aside = ""
             if found.complete:
-                aside = await seen_through(lambda: put_in_place(new, path, at=started_at))
+                aside = await seen_through(lambda: place.put_in_place(new=True, at=started_at))
         finally:
-            clear_new(path)
+            await seen_through(place.clear_new)
         if found.complete:
             await work.note()
             await work.witness(found, replaced=True)
@@ -227,12 +224,12 @@ async def memory_for_run(
     Raises:
         ArchiverError.
     """
-    path = ledger_path(settings)
+    place = place_of(settings.ledger_url())
     last = await seen_through(lambda: noted_last_run(destination.folder))
-    gone = not await _is_there(path)
+    gone = not await _is_there(settings, place)
     if gone:
         # Without its file the log of a former ledger belongs to nobody, and must not be taken for the new one's.
-        await seen_through(lambda: put_in_place(None, path, at=now()))
+        await seen_through(lambda: place.put_in_place(new=False, at=now()))
     ledger = await open_ledger(settings.ledger_url())
     stack.push_async_callback(_close, ledger)
     memory = Memory(ledger, destination)
@@ -262,14 +259,9 @@ def rebuild_id(at: datetime) -> str:
     return f"{at:%Y%m%dT%H%M%SZ}-rebuild-{secrets.token_hex(4)}"
 
 
-def ledger_path(settings: Settings) -> Path:
-    """The ledger's file."""
-    return Path(settings.ledger_url().removeprefix(_SQLITE))
-
-
-async def _is_there(path: Path) -> bool:
-    with spoken(str(path)):
-        return await asyncio.to_thread(path.exists)
+async def _is_there(settings: Settings, place: LedgerPlace) -> bool:
+    with spoken(words_for(settings.ledger_url())):
+        return await asyncio.to_thread(place.is_there)
 
 
 async def _is_older(ledger: SqlLedger, last: LastRun | None) -> bool:

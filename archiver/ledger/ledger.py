@@ -21,7 +21,8 @@ from archiver.ledger.writer import Writer
 if TYPE_CHECKING:
     from archiver.ledger.postgresql import PostgresBackend
 
-_SQLITE = "sqlite:///"
+SQLITE_PREFIX = "sqlite:///"
+"""What stands before the path of a ledger in a file."""
 
 
 async def open_ledger(
@@ -58,13 +59,13 @@ def backend_of(url: str, *, busy_timeout_s: float = 30.0, patience_s: float = 12
     return sqlite_backend(url, busy_timeout_s=busy_timeout_s)
 
 
-def postgres_backend(url: str, *, patience_s: float, schema_name: str = "") -> "PostgresBackend":
-    """The schema of a PostgreSQL database; the one that the address leads to, or another one there.
+def postgres_backend(url: str, *, patience_s: float) -> "PostgresBackend":
+    """The schema of a PostgreSQL database that the address leads to.
 
     Raises:
         LedgerError: the address can't be read, or the driver is not installed.
     """
-    address = address_of(url, schema=schema_name)
+    address = address_of(url)
     from archiver.ledger.postgresql import PostgresBackend
 
     return PostgresBackend(address, patience_s=patience_s, revision=schema.NEWEST)
@@ -77,7 +78,7 @@ def sqlite_backend(url: str, *, busy_timeout_s: float) -> SqliteBackend:
         LedgerError: it names no file.
     """
     # What follows is a path, whatever characters it has: nothing in it is a host, an option or a password.
-    path = url.removeprefix(_SQLITE)
+    path = url.removeprefix(SQLITE_PREFIX)
     if path == url:
         # Not shown, since it may hold a password.
         raise LedgerError(

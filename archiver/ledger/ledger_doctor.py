@@ -9,6 +9,7 @@ from sqlalchemy import Connection
 from archiver.check import Check, failed
 from archiver.errors import LedgerError
 from archiver.ledger.ledger import sqlite_backend
+from archiver.ledger.postgresql_address import INSTALL, is_postgresql
 from archiver.ledger.schema import is_current
 from archiver.ledger.sqlite import SqliteBackend
 
@@ -18,6 +19,18 @@ _OTHERS = 0o077
 
 def examine(url: str) -> tuple[Check, ...]:
     """Look at the ledger and change nothing in it; one that is not there yet is not made. Raises nothing."""
+    return _examine_server(url) if is_postgresql(url) else _examine_file(url)
+
+
+def _examine_server(url: str) -> tuple[Check, ...]:
+    try:
+        from archiver.ledger.postgresql_doctor import examine as examine_postgresql
+    except ImportError:
+        return (failed("place", LedgerError(INSTALL)),)
+    return tuple(examine_postgresql(url))
+
+
+def _examine_file(url: str) -> tuple[Check, ...]:
     try:
         backend = sqlite_backend(url, busy_timeout_s=_BUSY_TIMEOUT_S)
     except LedgerError as error:

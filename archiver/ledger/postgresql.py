@@ -46,7 +46,11 @@ _EVERYTHING = lock_key("'everything'")
 _ALONE = f"pg_advisory_xact_lock({_EVERYTHING})"
 _SHARED = f"pg_advisory_xact_lock_shared({_EVERYTHING})"
 _HOLD = lock_key("'hold ' || %s::text")
-_WRITE = "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT "
+# One message: the lock, and which table is the ledger's now, as seen with the lock.
+_WRITE = (
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT {}; SELECT oid FROM pg_class WHERE relname = 'entries' "
+    "AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+)
 _READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # In one message, so that the mark costs no time: it is in the ledger if and only if the transaction is.
 _COMMIT = (
@@ -58,6 +62,9 @@ _FORGET = "DELETE FROM writers WHERE writer = %s OR seen_ms < ((extract(epoch FR
 _SELF = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()"
 _FORMER = "FROM pg_stat_activity WHERE pid = %s AND backend_start = %s::timestamptz"
 _NO_SCHEMA = "the schema that its search_path names is not there; CREATE SCHEMA makes it"
+_PAGES = "SELECT relpages, pg_relation_size(oid) / current_setting('block_size')::int FROM pg_class WHERE oid = %s"
+_TEND_EVERY = 4
+_FEW_PAGES = 8
 _GRACE_S = 1.0
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 
@@ -81,6 +88,7 @@ class PostgresBackend:
         self._writing = False
         self._has_mark = False
         self._held: set[str] = set()
+        self._entries: Any = None
 
     @property
     def errors(self) -> tuple[type[Exception], ...]:
@@ -148,7 +156,17 @@ class PostgresBackend:
             driver.execute(_READ)
             return
         self._number += 1
-        driver.execute(_WRITE + (_SHARED if shared else _ALONE), prepare=False)
+        self._expect_own(driver.execute(_WRITE.format(_SHARED if shared else _ALONE), prepare=False))
+
+    def _expect_own(self, cursor: "psycopg.Cursor[Any]") -> None:
+        """The table must be the one that was there at first: numbers of another one's entries mean others."""
+        while cursor.nextset():
+            pass
+        found = cursor.fetchone()
+        if self._entries is None:
+            self._entries = found
+        elif found != self._entries:
+            raise LedgerError(f"The ledger {self.place} was removed or replaced while it was in use.")
 
     def commit(self, connection: Connection) -> None:
         """See the promise; a transaction that writes leaves the writer's mark."""
@@ -157,6 +175,25 @@ class PostgresBackend:
             _driver(connection).execute(mark, prepare=False)
             self._has_mark = True
         connection.commit()
+        if self._writing and self._number % _TEND_EVERY == 0:
+            self._tend(_driver(connection))
+
+    def _tend(self, driver: "psycopg.Connection[Any]") -> None:
+        """Let the server count the entries anew whenever they have doubled.
+
+        A backfill outgrows what the planner knows long before autovacuum looks, and with no idea of their number it
+        reads all of an account's entries for each page.
+        """
+        if self._entries is None:
+            return
+        known, pages = driver.execute(_PAGES, self._entries).fetchone() or (0, 0)
+        if pages > max(_FEW_PAGES, 2 * known):
+            # Somebody else who counts or cleans does as well.
+            with suppress(psycopg.errors.LockNotAvailable):
+                try:
+                    driver.execute("BEGIN; SET LOCAL lock_timeout = '100ms'; ANALYZE entries; COMMIT", prepare=False)
+                finally:
+                    driver.rollback()
 
     def recover(self, connection: Connection, error: Exception) -> Recovered | None:
         """See the promise; the former session is ended first, so that nothing of it comes later.
@@ -220,13 +257,12 @@ class PostgresBackend:
         return explain(self.place, error, password=self._address.password)
 
     def close(self, connection: Connection) -> None:
-        """See the promise; what is held is free then."""
-        try:
+        """See the promise; what is held is free then. A connection that is lost by now is no failure: all is committed."""
+        with suppress(*self.errors):
             if self._has_mark:
                 _driver(connection).execute(_FORGET, [self._writer])
-        finally:
-            connection.close()
-            self._driver = None
+        _discard(connection)
+        self._driver = None
 
     def _resumed(self, until_s: float) -> Recovered:
         connection = self._open()
@@ -309,6 +345,21 @@ class PostgresBackend:
             raise LedgerError(f"The ledger {self.place} needs a database whose encoding is UTF8.")
         if _one(driver, "SELECT current_schema()") is None:
             raise LedgerError(f"The ledger {self.place} can't be used: {_NO_SCHEMA}.")
+
+    @contextmanager
+    def used(self) -> Iterator[Connection]:
+        """A transaction that has the ledger for itself, for what is done beside the jobs; all errors are explained.
+
+        Raises:
+            LedgerError.
+        """
+        with self._opened() as connection:
+            try:
+                self.begin(connection, write=True)
+                yield connection
+                connection.commit()
+            except self.errors as error:
+                raise self.explain(error) from error
 
     @contextmanager
     def _opened(self) -> Iterator[Connection]:

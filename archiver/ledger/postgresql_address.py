@@ -3,12 +3,13 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from urllib.parse import quote, urlencode
 
 from archiver.errors import LedgerError
 
 _SCHEMES = re.compile(r"postgresql(\+psycopg)?://")
 _PLAIN = re.compile(r"[\w.,:%/\[\] -]{0,200}")
-_INSTALL = "A PostgreSQL ledger needs the package psycopg: install recording-archiver[postgresql]."
+INSTALL = "A PostgreSQL ledger needs the package psycopg: install recording-archiver[postgresql]."
 _CONNECTION = {
     "application_name": "recording-archiver",
     "connect_timeout": "10",
@@ -33,6 +34,11 @@ class Address:
         """The password; empty when the address has none."""
         return self.parameters.get("password", "")
 
+    def with_schema(self, schema: str) -> str:
+        """The whole address, password included, of another schema of the database; its name needs no quotes."""
+        options = f"{self.parameters.get('options', '')} -csearch_path={schema}".strip()
+        return f"postgresql:///?{urlencode({**self.parameters, 'options': options}, quote_via=quote)}"
+
     @property
     def host(self) -> str:
         """The host or the folder of the socket; empty for libpq's default."""
@@ -44,8 +50,8 @@ def is_postgresql(url: str) -> bool:
     return _SCHEMES.match(url) is not None
 
 
-def address_of(url: str, *, schema: str = "") -> Address:
-    """Read an address; `schema` takes the place of the one that it leads to.
+def address_of(url: str) -> Address:
+    """Read an address.
 
     Raises:
         LedgerError: it can't be read, or the driver is not installed; what it holds is not repeated.
@@ -54,7 +60,7 @@ def address_of(url: str, *, schema: str = "") -> Address:
         from psycopg import ProgrammingError
         from psycopg.conninfo import conninfo_to_dict
     except ImportError:
-        raise LedgerError(_INSTALL) from None
+        raise LedgerError(INSTALL) from None
     try:
         given = conninfo_to_dict(_SCHEMES.sub("postgresql://", url, count=1))
     except ProgrammingError:
@@ -64,9 +70,6 @@ def address_of(url: str, *, schema: str = "") -> Address:
     host, port, name = parameters.get("host", ""), parameters.get("port", ""), parameters.get("dbname", "")
     if "@" in host or not all(_PLAIN.fullmatch(each) for each in (host, port, name)):
         raise LedgerError(_unreadable())
-    if schema:
-        options = f"{parameters.get('options', '')} -csearch_path={schema}".strip()
-        parameters["options"] = options
     place = f"postgresql://{host or 'localhost'}{':' + port if port else ''}/{name}"
     return Address({**_CONNECTION, **parameters}, place)
 

@@ -653,3 +653,13 @@ async def test_a_trails_mark_is_kept_and_only_raised(kind: LedgerKind, ledger: S
     assert await other.trail_mark(TrailMarkName.HEAD) == TrailMark(7, "aa")
     assert await other.trail_mark(TrailMarkName.PUT) == TrailMark(3, "cc")
     await other.close()
+
+
+async def test_a_run_has_the_accounts_that_it_holds(
+    kind: LedgerKind, ledger: SqlLedger, run: Run, tmp_path: Path
+) -> None:
+    await ledger.hold_accounts(run, [ACCOUNT, "\ud800"])
+    second = await ledger.begin_run("second", started_at=NOON)
+    await ledger.hold_accounts(second, [ACCOUNT])
+    asked = kind.ask(tmp_path, "SELECT account_id, run_no FROM accounts ORDER BY account_id")
+    assert asked == [(ACCOUNT, second.run_no), ("\\ud800", run.run_no)]
