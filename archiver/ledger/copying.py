@@ -169,7 +169,7 @@ def _fill(source: _Source, target: Target, into: Connection, stopped: Callable[[
         digesting = Digesting()
         with explained(target.backend):
             write_rows(into, table, digesting.passing(source.rows(table, stopped)))
-        copied.append(CopiedTable(table.name, digesting.found()))
+        copied.append(CopiedTable(str(table.name), digesting.found()))
     return copied
 
 

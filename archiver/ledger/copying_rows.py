@@ -103,7 +103,7 @@ def write_rows(connection: Connection, table: Table, batches: Iterable[Rows]) ->
 
 def last_numbers(connection: Connection) -> dict[str, int]:
     """The largest number that each table gave to a row, as far as its database remembers those of rows that are gone."""
-    return {table.name: _last_number(connection, table) for table in COPIED if _numbered(table)}
+    return {str(table.name): _last_number(connection, table) for table in COPIED if _numbered(table)}
 
 
 def set_last_numbers(connection: Connection, numbers: dict[str, int]) -> None:
@@ -115,7 +115,7 @@ def set_last_numbers(connection: Connection, numbers: dict[str, int]) -> None:
         if is_shared(connection):
             sequence = _sequence(connection, table)
             connection.exec_driver_sql("SELECT setval(%s::regclass, %s, %s)", (sequence, max(number, 1), number > 0))
-        else:
+        elif number:
             connection.exec_driver_sql("DELETE FROM sqlite_sequence WHERE name = ?", (table.name,))
             connection.exec_driver_sql("INSERT INTO sqlite_sequence (name, seq) VALUES (?, ?)", (table.name, number))
 
