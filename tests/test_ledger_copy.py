@@ -271,3 +271,20 @@ async def test_stopped_anywhere_nothing_is_there(
     assert copy_ledger(source.url(tmp_path), target.url(there), at=NOON, stopped=stopped) is None
     assert next(asked) > after
     assert nothing_at(target, there)
+
+
+async def test_a_copy_whose_source_was_let_go_meanwhile_is_not_kept(tmp_path: Path) -> None:
+    (there := tmp_path / "there").mkdir()
+    await worked(POSTGRESQL.url(tmp_path))
+    ended = list[object]()
+
+    def end_holder() -> bool:
+        asked = "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+        if not ended:
+            ended.extend(postgres().ask("", asked))
+        return False
+
+    with pytest.raises(LedgerError):
+        copy_ledger(POSTGRESQL.url(tmp_path), SQLITE.url(there), at=NOON, stopped=end_holder)
+    assert ended
+    assert nothing_at(SQLITE, there)

@@ -74,6 +74,8 @@ def copy_ledger(
                 return None
         except _Stopped:
             return None
+        with explained(source.backend):
+            source.expect_still()
         with explained(target.backend):
             target.put_in_place(at=at)
         return copied
@@ -138,6 +140,15 @@ class _Source:
         self._reader = self.backend.connect_to_read()
         self.backend.begin(self._reader, write=False)
         check_whole(self.backend, self._reader, self._place)
+
+    def expect_still(self) -> None:
+        """Whoever lost the connection that holds it can't know what others wrote.
+
+        Raises:
+            LedgerError, and the driver's errors.
+        """
+        if self._holder is not None:
+            self._holder.exec_driver_sql("SELECT 1")
 
     def rows(self, table: Table, stopped: Callable[[], bool]) -> Iterator[Rows]:
         """A table's rows.

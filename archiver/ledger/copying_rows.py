@@ -7,6 +7,7 @@ and text by code point. So two tables have one digest only when each row has the
 import marshal
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
@@ -68,20 +69,11 @@ def digest_of(batches: Iterable[Rows]) -> TableDigest:
 def read_rows(connection: Connection, table: Table) -> Iterator[Rows]:
     """All rows by their key, within the caller's transaction and with little memory."""
     chosen = f"SELECT {_columns(connection, table)} FROM {table.name} ORDER BY {_key(connection, table)}"  # noqa: S608 - our own names
-    if not is_shared(connection):
-        cursor = _driver(connection).execute(chosen)
+    driver = _driver(connection)
+    # On the server's side its cursor stays, so that a fetch brings no more than it is asked for.
+    with driver.cursor("copying", binary=True) if is_shared(connection) else closing(driver.cursor()) as cursor:
+        cursor.execute(chosen)
         while batch := cursor.fetchmany(_TOGETHER):
-            yield batch
-        return
-    with _driver(connection).cursor() as cursor, cursor.copy(f"COPY ({chosen}) TO STDOUT (FORMAT BINARY)") as copy:
-        copy.set_types(_types(table))
-        batch = []
-        for row in copy.rows():
-            batch.append(row)
-            if len(batch) == _TOGETHER:
-                yield batch
-                batch = []
-        if batch:
             yield batch
 
 
