@@ -32,9 +32,9 @@ check: $(VENV)/.test
 	$(BIN)/mypy
 	$(BIN)/pytest -q tests/test_layers.py
 
-# A file's tests stay together, since they share servers; more processes than four would only share the disk.
+# Many tests wait, for servers and for the disk, so that four processes suit two cores; more would only share the disk.
 test: $(VENV)/.test
-	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadfile
+	$(BIN)/pytest -n 4 --dist worksteal
 
 # Hours on a quiet machine; rewrites the tables and the plot of docs/performance.md.
 bench: $(VENV)/.bench

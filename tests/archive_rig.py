@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import warm_start
+from warm_start import WarmPopen
 
 from archiver.simulator import (
     Corpus,
@@ -100,6 +102,8 @@ class Rig:
     folder: Path
     pbx: SimulatorThread
     base_url: str = ""
+    cold: bool = False
+    """Whether each command starts as a user's does, which costs most of a second; else see `warm_start`."""
 
     def __post_init__(self) -> None:
         self.base_url = self.base_url or self.pbx.base_url
@@ -150,13 +154,16 @@ class Rig:
         stdout: int = subprocess.PIPE,
         limits: Sequence[str] = (),
     ) -> "Started":
-        """The command, running; `limits` are options of prlimit."""
+        """The command, running; `limits` are options of prlimit, under which it starts cold."""
         under = ["prlimit", *limits] if limits else []
+        environment = self.environment(**(env or {}))
+        warm = not (self.cold or limits) and warm_start.fits(environment)
+        kind, command = (WarmPopen, []) if warm else (subprocess.Popen, [*under, sys.executable, "-m", "archiver"])
         return Started(
-            subprocess.Popen(
-                [*under, sys.executable, "-m", "archiver", *arguments],
+            kind(
+                [*command, *arguments],
                 cwd=self.folder,
-                env=self.environment(**(env or {})),
+                env=environment,
                 stdin=subprocess.DEVNULL,
                 stdout=stdout,
                 stderr=subprocess.PIPE,
@@ -222,12 +229,13 @@ def rig(
     faults: Sequence[Fault] = (),
     switches: Switches | None = None,
     tls: ssl.SSLContext | None = None,
+    cold: bool = False,
 ) -> Iterator[Rig]:
     """A rig with this corpus; every scripted fault must have been hit at its end."""
     script = FaultScript(faults)
     simulator = Simulator(Corpus(rows, cdrs, accounts=ACCOUNTS), faults=script, switches=switches, tls=tls)
     with SimulatorThread(simulator) as pbx:
-        yield Rig(folder, pbx)
+        yield Rig(folder, pbx, cold=cold)
         assert not script.unhit()
 
 

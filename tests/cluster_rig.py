@@ -8,8 +8,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from archive_rig import until
+import pytest
+from archive_rig import Rig, until
+from postgres_server import postgres
 from s3_servers import free_port
 
 _DASK = [sys.executable, "-W", "ignore", "-m", "dask"]
@@ -28,23 +31,35 @@ class DaskCluster:
     port: int
     scheduler: "subprocess.Popen[bytes]"
     workers: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
+    ports: dict[str, int] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
         return f"tcp://127.0.0.1:{self.port}"
 
-    def start_worker(self, name: str, *, threads: int = 1, **more: str) -> int:
-        """Start one and wait until the scheduler knows it; its pid. `more` is for its environment."""
+    def start_worker(self, name: str, *, threads: int = 1, hides: Path | None = None, **more: str) -> int:
+        """Start one and wait until the scheduler knows it; its pid. `more` is for its environment.
+
+        What it `hides` it sees empty, as a host would on which nothing is mounted there.
+        """
         command = ["worker", self.address, "--nthreads", str(threads), "--no-nanny", "--no-dashboard", "--name", name]
+        self.ports[name] = free_port()
+        command += ["--host", "127.0.0.1", "--worker-port", str(self.ports[name])]
         command += ["--local-directory", str(self.folder / f"of-{name}"), "--memory-limit", "0"]
         log = self.folder / f"{name}.log"
-        self.workers[name] = _started(command, log, more)
+        self.workers[name] = _started(command, log, more, hides)
         until(lambda: b"Registered to" in log.read_bytes() or self.workers[name].poll() is not None)
         assert self.workers[name].poll() is None, log.read_text()
         return self.workers[name].pid
 
     def signal(self, name: str, number: signal.Signals) -> None:
         self.workers[name].send_signal(number)
+        if number == signal.SIGKILL:
+            self.workers[name].wait()
+
+    def name_of(self, address: str) -> str:
+        """The worker at an address, as the ledger's claims name it."""
+        return next(name for name, port in self.ports.items() if address.endswith(f":{port}"))
 
     def end(self) -> None:
         for process in (*self.workers.values(), self.scheduler):
@@ -71,8 +86,39 @@ def dask_cluster(folder: Path, *names: str, threads: int = 1) -> Iterator[DaskCl
         cluster.end()
 
 
-def _started(command: list[str], log: Path, more: dict[str, str]) -> "subprocess.Popen[bytes]":
+def _started(
+    command: list[str], log: Path, more: dict[str, str], hides: Path | None = None
+) -> "subprocess.Popen[bytes]":
+    apart = []
+    if hides is not None:
+        apart = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o mode=700 none "{hides}" && exec "$@"', "sh"]
+        if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+            pytest.skip("mounting is not permitted here")
     with log.open("wb") as out:
         return subprocess.Popen(
-            [*_DASK, *command], stdout=out, stderr=subprocess.STDOUT, env=os.environ | _PATIENCE | more
+            [*apart, *_DASK, *command],
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            cwd=log.parent,
+            env=os.environ | _PATIENCE | more,
         )
+
+
+class ClaimRow(NamedTuple):
+    """An attempt at a parcel, as it stands in the ledger."""
+
+    partition: str
+    holder: str
+    state: str
+
+
+def claims(schema: str, run_id: str = "") -> list[ClaimRow]:
+    """The attempts of a run, or of all, in their order."""
+    which = f"WHERE run_id = '{run_id}'" if run_id else ""
+    query = f"SELECT partition, holder, state FROM partition_claims JOIN runs USING (run_no) {which} ORDER BY claim_no"
+    return [ClaimRow(*map(str, row)) for row in postgres().ask(schema, query)]
+
+
+def on_cluster(it: Rig, cluster: DaskCluster, schema: str, **sections: dict[str, Any]) -> None:
+    """Settings with a ledger in this schema, and the cluster's scheduler."""
+    it.configure(ledger={"url": postgres().url(schema)}, cluster={"scheduler": cluster.address}, **sections)

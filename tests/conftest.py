@@ -1,6 +1,9 @@
 """What holds for every test, and the ledgers for those that hold them to their promise."""
 
+import gc
+import os
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +18,18 @@ def pytest_configure() -> None:
     """A shell starts what it puts into the background with Ctrl-C ignored, which the commands under test would inherit."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    # Else every process of the suite compiles the tests anew, and every command under test the archiver.
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+    sys.dont_write_bytecode = False
+    # Every client would load all the roots of the system, for longer than most tests take; what is needed of them is found
+    # in their folder.
+    os.environ["SSL_CERT_FILE"] = os.devnull
+
+
+def pytest_collection_finish() -> None:
+    """Thousands of tests stay to the end; the collector need not look at them again and again."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(params=KINDS, ids=lambda kind: str(kind.name))

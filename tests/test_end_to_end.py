@@ -102,6 +102,7 @@ def test_a_recording_without_media_stays_pending_and_is_tried_again_only_when_du
         text = json.dumps(status)
         assert "pending" in text
         asked = it.pbx.stats.media_gets[lost.account_id, lost.recording_id]
+        it.configure(listing={"window_hours": 672})  # a night lists the years up to now
         nightly = it.command("run", "--json")
         assert nightly.code in {0, 3}
         assert conserved(nightly.json)
@@ -501,7 +502,14 @@ def test_streams_that_are_closed_hinder_no_run_row_63(tmp_path: Path) -> None:
     rows = recordings(4)
     with rig(tmp_path, rows) as it:
         done = subprocess.run(
-            ["sh", "-c", 'exec "$0" -m archiver run --since "$1" <&- >&- 2>&-', sys.executable, SINCE],
+            [
+                "sh",
+                "-c",
+                'exec "$0" -m archiver run --since "$1" --until "$2" <&- >&- 2>&-',
+                sys.executable,
+                SINCE,
+                UNTIL,
+            ],
             cwd=it.folder,
             env=it.environment(),
             check=False,

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from tqdm import tqdm
 
 from archiver.cli.words.layout import size
 from archiver.pipeline.tally import Tally
@@ -19,6 +18,8 @@ class Progress:
     """Shows recordings and bytes, rate and time left; logs what did not go well, and where a long run stands."""
 
     def __init__(self, *, quiet: bool) -> None:
+        from tqdm import tqdm  # most commands have no bar
+
         self._bar: tqdm[Any] = tqdm(
             total=0, unit="rec", disable=True if quiet else None, dynamic_ncols=True, smoothing=0.1, leave=False
         )
@@ -64,7 +65,7 @@ class Progress:
         """A writer of log lines that does not tear the bar."""
 
         def line(text: str) -> None:
-            with tqdm.external_write_mode():
+            with self._bar.external_write_mode():
                 plain(text)
 
         return line

@@ -71,7 +71,7 @@ async def run_adopt(
         memory = await memory_for_run(settings, destination, stack, stop=stop, now=now)
         for account_id in account_ids:
             await memory.ledger.ask_for(account_id, [period])
-        the_run = await memory.ledger.begin_run(run_id, started_at=started_at)
+        the_run = await memory.ledger.begin_run(run_id, started_at=started_at, holding=account_ids)
         await memory.begun(the_run)
         begun_s = asyncio.get_running_loop().time()
         hands = await hands_for(settings, destination, stack)

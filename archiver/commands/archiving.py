@@ -2,7 +2,7 @@
 
 import asyncio
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,8 +23,8 @@ from archiver.commands.crew import check_cluster
 from archiver.commands.distributing import archive_far
 from archiver.commands.pbx_profile import with_hints
 from archiver.commands.restoring import memory_for_run
-from archiver.commands.working import Share, work, work_beside
-from archiver.destination import accept_compliance, open_destination
+from archiver.commands.working import Share, Worked, work, work_beside
+from archiver.destination import Destination, accept_compliance, open_destination
 from archiver.engine.base import Watcher
 from archiver.engine.here import Here
 from archiver.engine.pool import Pool
@@ -34,6 +34,7 @@ from archiver.ledger.base import Ledger
 from archiver.ledger.values import WindowState
 from archiver.pbx.base import Traffic
 from archiver.pipeline.planning import LISTED_AHEAD, beyond
+from archiver.pipeline.producer import Partition
 from archiver.pipeline.run import Ended, Failure
 from archiver.pipeline.tally import Tally
 from archiver.pipeline.threads import Threads, seen_through
@@ -70,7 +71,7 @@ async def run_archive(
     Raises:
         ArchiverError: when the run could not begin; once it has, fatal errors are in the result.
     """
-    on_cluster = check_cluster(settings)
+    check_cluster(settings)
     async with AsyncExitStack() as stack:
         pool = await _pool(settings, pool, stack)
         started_at = now().replace(microsecond=0)
@@ -95,26 +96,40 @@ async def run_archive(
         share = Share(settings, reach, the_run, account_ids, request.retry_missing)
         source = partitions(settings, wanted, started_at)
         begun_s = asyncio.get_running_loop().time()
-        if pool is not None:
-            ended = await pool.run(_apart(share), source, stop=stop, watcher=watcher)
-            tally, traffic = pool.tally, pool.traffic
-        elif on_cluster:
+        if settings.cluster.scheduler:
+            # In a bucket it is by the trail that workers know the archive.
             await evidence.copy()
-            far = await archive_far(share, destination, source, stop=stop, watcher=watcher)
-            ended, tally, traffic = far.ended, far.tally, far.traffic
-            hints = (*hints, *far.notes)
-        else:
-            here = Here(source, stop, watcher)
-            ended = await work(share, here, destination, ledger, now=now)
-            tally, traffic = here.tally, here.traffic
+        worked = await _work_off(share, source, pool, destination, ledger, stop=stop, watcher=watcher, now=now)
         took_s = asyncio.get_running_loop().time() - begun_s
-        ended = await evidence.seal_after(ended)
+        ended = await evidence.seal_after(worked.ended)
         result = await _finished(
-            share, ledger, ended, tally, traffic, period=_whole(wanted), took_s=took_s, ended_at=now(),
-            notes=[*memory.notes, *hints],
+            share, ledger, ended, worked.tally, worked.traffic, period=_whole(wanted), took_s=took_s, ended_at=now(),
+            notes=[*memory.notes, *hints, *worked.notes],
         )  # fmt: skip
         await memory.ended(the_run)
         return await _witnessed(evidence, result)
+
+
+async def _work_off(
+    share: Share,
+    source: Iterator[Partition],
+    pool: Pool | None,
+    destination: Destination,
+    ledger: Ledger,
+    *,
+    stop: asyncio.Event,
+    watcher: Watcher,
+    now: Callable[[], datetime],
+) -> Worked:
+    """Where the settings say: on a cluster, in a pool of processes, or here."""
+    if share.settings.cluster.scheduler:
+        return await archive_far(share, destination, source, stop=stop, watcher=watcher)
+    if pool is not None:
+        ended = await pool.run(_apart(share), source, stop=stop, watcher=watcher)
+        return Worked(ended, pool.tally, pool.traffic)
+    here = Here(source, stop, watcher)
+    ended = await work(share, here, destination, ledger, now=now)
+    return Worked(ended, here.tally, here.traffic)
 
 
 async def _wanted(

@@ -10,7 +10,7 @@ from archiver.commands.sharing import Mark, marked, wrong_with_worker
 from archiver.destination import Destination
 from archiver.engine.base import Watcher
 from archiver.engine.cluster.crew import Crew, Terms
-from archiver.engine.cluster.scheduler import Scheduler
+from archiver.engine.cluster.scheduler import Scheduler, check_extra
 from archiver.errors import SettingsError
 from archiver.settings import Settings
 
@@ -35,6 +35,7 @@ def check_cluster(settings: Settings) -> bool:
         raise SettingsError(
             "transfer.processes is for one machine and goes with cluster.scheduler only as 1: start more workers instead"
         )
+    check_extra()
     return True
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from archiver.assembly import utc_now
 from archiver.commands.crew import crew_for
-from archiver.commands.working import Share, close_quietly, open_elsewhere, work
+from archiver.commands.working import Share, Worked, close_quietly, open_elsewhere, work
 from archiver.destination import Destination
 from archiver.engine.base import Watcher
 from archiver.engine.cluster.crew import Crew, Failed
@@ -17,7 +17,7 @@ from archiver.engine.cluster.cutting import Cutter
 from archiver.engine.cluster.errand import Parcel
 from archiver.engine.cluster.scheduler import Lost
 from archiver.engine.counting import CountingSeat
-from archiver.errors import ClusterError, StoreError
+from archiver.errors import ClusterError, SettingsError, StoreError
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values_claims import ClaimState, DoneBefore
 from archiver.pbx.base import Traffic
@@ -35,19 +35,9 @@ class _Done:
     tally: Tally
 
 
-@dataclass(frozen=True, slots=True)
-class FarRun:
-    """How a run on a cluster ended, and what it has to say besides."""
-
-    ended: Ended
-    tally: Tally
-    traffic: Traffic
-    notes: list[str]
-
-
 async def archive_far(
     share: Share, destination: Destination, partitions: Iterable[Partition], *, stop: asyncio.Event, watcher: Watcher
-) -> FarRun:
+) -> Worked:
     """Have a run's partitions listed and archived, then what is due; a parcel that can't be done is for the next run."""
     settings, run_id = share.settings, share.run.run_id
     try:
@@ -65,9 +55,9 @@ async def archive_far(
             failure = await _work_off(crew, share, cutter.listing, cutter)
             if failure is None and not crew.ending.is_set():
                 failure = await _work_off(crew, share, cutter.due, cutter)
-            return FarRun(Ended(failure, stop.is_set()), crew.counts.tally, crew.counts.traffic, crew.notes)
-    except (ClusterError, StoreError) as error:
-        return FarRun(Ended(Failure.of(error), stop.is_set()), Tally(), Traffic(), [])
+            return Worked(Ended(failure, stop.is_set()), crew.counts.tally, crew.counts.traffic, tuple(crew.notes))
+    except (ClusterError, StoreError, SettingsError) as error:
+        return Worked(Ended(Failure.of(error), stop.is_set()), Tally(), Traffic())
 
 
 async def _work_off(crew: Crew, share: Share, cut: Callable[[], Parcel | None], cutter: Cutter) -> Failure | None:

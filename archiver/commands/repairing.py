@@ -67,7 +67,8 @@ async def run_repair(
             return _report(found, left_alone(repairs, "not done: interrupted" if stop.is_set() else ""))
         accept_compliance(settings, accepted=False)
         await seen_through(destination.make_writable)
-        the_run = await ledger.begin_run(run_id, started_at=started_at)
+        everything = {each.account_id for each in await ledger.summaries()}
+        the_run = await ledger.begin_run(run_id, started_at=started_at, holding=everything)
         pbx = await stack.enter_async_context(PbxSession(reach))
         hands = await hands_for(settings, destination, stack)
         bench = make_bench(settings, pbx, destination, hands, Here((), stop, watcher), run_id=run_id, now=now)

@@ -209,7 +209,8 @@ async def opened_room(
     memory = await memory_for_run(settings, destination, stack, stop=stop, now=now)
     ledger = memory.ledger
     await take_in_holds(destination, ledger)
-    run = await ledger.begin_run(run_id, started_at=started_at)
+    everything = {each.account_id for each in await ledger.summaries()}
+    run = await ledger.begin_run(run_id, started_at=started_at, holding=everything)
     await memory.begun(run)
     threads = await stack.enter_async_context(Threads(1, "evidence"))
     evidence = Evidence(settings, destination, ledger, threads, run_id=run_id, now=now)

@@ -12,7 +12,7 @@ from archiver.errors import LedgerError
 from archiver.ledger.base import Ledger
 from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values import Run
-from archiver.pbx.base import Access
+from archiver.pbx.base import Access, Traffic
 from archiver.pbx.session import PbxSession
 from archiver.pipeline.limiter import Limiter
 from archiver.pipeline.producer import Order
@@ -31,6 +31,16 @@ class Share:
     run: Run
     account_ids: tuple[str, ...]
     retry_missing: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Worked:
+    """How the work on a run ended, wherever it was done: its counts, and what it has to say besides."""
+
+    ended: Ended
+    tally: Tally
+    traffic: Traffic
+    notes: tuple[str, ...] = ()
 
 
 async def work(
@@ -55,7 +65,7 @@ async def work(
             take=seat.take,
             account_ids=share.account_ids,
             page_size=share.reach.page_size,
-            side_by_side=settings.listing.concurrency,
+            side_by_side=max(1, int(settings.listing.concurrency * seat.part_at_once)),
             retry_missing=share.retry_missing,
         )
         ended = await run(

@@ -18,13 +18,13 @@ _NOT_ENDED_WELL = (ClaimState.LOST.value, ClaimState.LEFT.value)
 
 def begin_claim(
     connection: Connection, run_no: int, account_id: str, partition: str, *, holder: str, at_ms: int
-) -> Claim | DoneBefore:
-    """See the ledger's promise; runs within the caller's transaction."""
+) -> Claim | DoneBefore | None:
+    """See the ledger's promise; runs within the caller's transaction. None when another run holds the account."""
     claims = partition_claims.c
     account_no = account_number(connection, plain(account_id))
     holds = connection.execute(select(accounts.c.run_no).where(accounts.c.account_no == account_no)).scalar()
     if holds != run_no:
-        raise ClaimLost(f"account {account_id[:64]!a}: another run works on it by now")
+        return None
     ours = (claims.run_no == run_no, claims.account_no == account_no, claims.partition == plain(partition))
     done = select(claims.report).where(*ours, claims.state == ClaimState.DONE.value)
     found = connection.execute(done).first()
@@ -133,10 +133,10 @@ def recovered_of(connection: Connection, run_no: int, entry_ids: Iterable[int]) 
     return Recovered(archived, bytes_archived, _given_up_by(connection, run_no, missing))
 
 
-def _given_up_by(connection: Connection, run_no: int, missing: Mapping[int, str]) -> Sequence[str]:
+def _given_up_by(connection: Connection, run_no: int, missing: Mapping[int, str]) -> tuple[str, ...]:
     """Of what is missing, that which a try of this run gave up."""
     tried: set[int] = set()
     for portion in portions(list(missing)):
         chosen = select(attempts.c.entry_id).where(attempts.c.entry_id.in_(portion), attempts.c.run_no == run_no)
         tried.update(connection.execute(chosen).scalars())
-    return [original(missing[entry_id]) for entry_id in sorted(tried)]
+    return tuple(original(missing[entry_id]) for entry_id in sorted(tried))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
+from archiver.errors import ClaimLost
 from archiver.ledger import fencing
 from archiver.ledger.columns import milliseconds
 from archiver.ledger.core import LedgerCore
@@ -18,7 +19,7 @@ class ClaimingLedger(LedgerCore):
         self, run: Run, account_id: str, partition: str, *, holder: str, at: datetime
     ) -> Claim | DoneBefore:
         """See the promise."""
-        return await self._writer.write(
+        found = await self._writer.write(
             partial(
                 fencing.begin_claim,
                 run_no=run.run_no,
@@ -28,6 +29,9 @@ class ClaimingLedger(LedgerCore):
                 at_ms=milliseconds(at),
             )
         )
+        if found is None:
+            raise ClaimLost(f"account {account_id[:64]!a}: another run works on it by now")
+        return found
 
     def work_under(self, claim: Claim) -> None:
         """See the promise."""

@@ -23,6 +23,7 @@ from archiver.ledger.backend import portions
 from archiver.ledger.base_repair import Repairable
 from archiver.ledger.columns import milliseconds
 from archiver.ledger.core import LedgerCore
+from archiver.ledger.fencing import check_claim
 from archiver.ledger.settling import settled_of, tries_of
 from archiver.ledger.values import (
     ArchivedEntry,
@@ -111,7 +112,13 @@ class ProofLedger(LedgerCore):
         Raises:
             LedgerError: among others, the part is known already.
         """
-        await self._writer.write(partial(reconciling.record_cdr_file, file=file))
+        claim = self._claim
+
+        def record(connection: Connection) -> None:
+            check_claim(connection, claim)
+            reconciling.record_cdr_file(connection, file)
+
+        await self._writer.write(record)
 
     async def cdr_files(self, account_id: str | None = None, day: date | None = None) -> Sequence[CdrFile]:
         """See the promise."""

@@ -65,8 +65,6 @@ entries = Table(
     Column("status", _Text, nullable=False),
     # The run that claimed it last; each run claims an entry at most once.
     Column("run_no", Integer, nullable=False),
-    # And which of the run's attempts at its partition, where several machines work.
-    Column("claim_no", Integer),
     Column("listed_at", BigInteger, nullable=False),
     # What the PBX listed last.
     Column("start_at", BigInteger),
@@ -95,6 +93,8 @@ entries = Table(
     Column("quarantined_sha256", LargeBinary),
     # Which part of its day's manifest names it; none until the run's end.
     Column("manifest_part", Integer),
+    # Which of the run's attempts at its partition claimed it, where several machines work.
+    Column("claim_no", Integer),
     UniqueConstraint("account_no", "recording_id", name="entries_recording"),
 )
 

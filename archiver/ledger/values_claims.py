@@ -1,6 +1,5 @@
 """Claims: which attempt at a partition may write, when partitions are worked on far from whoever leads the run."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -59,4 +58,4 @@ class Recovered:
 
     archived: int = 0
     bytes_archived: int = 0
-    missing_ids: Sequence[str] = ()
+    missing_ids: tuple[str, ...] = ()

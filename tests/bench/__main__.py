@@ -14,6 +14,7 @@ from pathlib import Path
 
 from .bench import Bench, say
 from .bound_figures import bound
+from .cluster_figures import cluster
 from .contenders import CONCURRENCY
 from .corpus import WORKLOADS
 from .frozen_figures import check, durable, listing, memory
@@ -41,6 +42,7 @@ FIGURES: dict[str, Callable[[Bench], None]] = {
     "verify": verify,
     "rebuild": rebuild,
     "night": night,
+    "cluster": cluster,
 }
 
 

@@ -12,9 +12,10 @@ from typing import Any
 from unittest.mock import patch
 
 import boto3
+from botocore import loaders
 from botocore.config import Config
 from botocore.exceptions import ClientError
-from s3_servers import KEY, SECRET, SERVERS
+from s3_servers import KEY, SECRET, SERVERS, one_at_a_time
 
 from archiver.stores.base import Store
 from archiver.stores.s3 import S3Store
@@ -30,6 +31,11 @@ CREDENTIALS = {
     "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
 }
 LOCKED = Attributes(lock=LockPolicy("GOVERNANCE", retention_days=1))
+
+
+# Botocore reads its descriptions of S3 anew for each client, which takes longer than most tests.
+_read = cache(loaders.JSONFileLoader().load_file)
+loaders.JSONFileLoader.load_file = lambda _, path: _read(path)
 
 
 @contextmanager
@@ -57,7 +63,9 @@ def bucket(server: str, *, locked: bool = False) -> S3Access:
 @cache
 def _bucket(server: str, locked: bool) -> S3Access:
     name, url = "locked" if locked else "plain", SERVERS[server]().endpoint_url
-    admin(url).create_bucket(Bucket=name, ObjectLockEnabledForBucket=locked)
+    with one_at_a_time(f"{server}-{name}"):
+        if name not in [each["Name"] for each in admin(url).list_buckets()["Buckets"]]:
+            admin(url).create_bucket(Bucket=name, ObjectLockEnabledForBucket=locked)
     return S3Access(name, region="us-east-1", endpoint_url=url)
 
 

@@ -1,10 +1,11 @@
-"""Real S3 servers on loopback, each started once for the whole session and ended by its pid.
+"""Real S3 servers on loopback, each started when it is first asked for and ended with the session.
 
 `rclone serve s3` and moto's server come with the test dependencies. Ceph comes from the system's packages: without them
 its tests are left out and say so, unless ARCHIVER_MUST_RUN names it.
 """
 
 import atexit
+import fcntl
 import os
 import shutil
 import signal
@@ -13,7 +14,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -41,25 +43,47 @@ def free_port() -> int:
         return port
 
 
-def end(process: "subprocess.Popen[bytes]") -> None:
-    """End a server, and what it started."""
-    for signum in (signal.SIGTERM, signal.SIGKILL):
-        if process.poll() is None:
-            os.killpg(process.pid, signum)
-            try:
-                process.wait(5)
-            except subprocess.TimeoutExpired:
-                continue
-
-
 def started(command: list[str], log: Path, environment: dict[str, str] | None = None) -> "subprocess.Popen[bytes]":
     """A server in a process group of its own, which ends with the session."""
     with log.open("wb") as out:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=environment, start_new_session=True
         )
-    atexit.register(end, process)
+    with (folder() / "pids").open("a") as pids:
+        pids.write(f"{process.pid} {_began(process.pid)}\n")
+    atexit.register(process.poll)  # which keeps it: one that is forgotten complains that it still runs
     return process
+
+
+def _began(pid: int) -> str:
+    """When a process began, in the kernel's ticks; '' when there is none: a pid alone may be another's by now."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except FileNotFoundError:
+        return ""
+
+
+def end(process: "subprocess.Popen[bytes]") -> None:
+    """End a server before the session ends."""
+    _end(process.pid, _began(process.pid))
+    process.wait(5)
+
+
+def _end(pid: int, began: str) -> None:
+    """End a server, and what it started."""
+    for signum in (signal.SIGTERM, signal.SIGKILL):
+        until_s = time.monotonic() + 5
+        while _began(pid) == began and _state(pid) != "Z" and time.monotonic() < until_s:
+            with suppress(ProcessLookupError):
+                os.killpg(pid, signum)
+            time.sleep(0.05)
+
+
+def _state(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return "Z"
 
 
 def wait_for(ready: Callable[[], bool], process: "subprocess.Popen[bytes]", log: Path, seconds: float = 60) -> None:
@@ -78,16 +102,60 @@ def answers(port: int) -> bool:
 
 @cache
 def folder() -> Path:
-    path = Path(tempfile.mkdtemp(prefix="archiver-s3-"))
-    atexit.register(shutil.rmtree, path, ignore_errors=True)
+    """What the processes of a session share; the last that leaves ends the servers and removes it."""
+    session = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"alone-{os.getpid()}")
+    path = Path(tempfile.gettempdir(), f"archiver-s3-{session}")
+    while True:
+        path.mkdir(mode=0o700, exist_ok=True)
+        using = os.open(path / "users", os.O_RDWR | os.O_CREAT, 0o600)
+        fcntl.flock(using, fcntl.LOCK_SH)
+        if (path / "users").exists():
+            break
+        os.close(using)  # somebody has just left as the last
+    atexit.register(_leave, path, using, os.getpid())
     return path
+
+
+def _leave(path: Path, using: int, user: int) -> None:
+    if os.getpid() != user:  # what was forked uses nothing
+        return
+    try:
+        fcntl.flock(using, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return
+    if (path / "pids").exists():
+        for line in reversed((path / "pids").read_text().splitlines()):
+            pid, _, began = line.partition(" ")
+            _end(int(pid), began)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@contextmanager
+def one_at_a_time(what: str) -> Iterator[None]:
+    """Among the processes of the session."""
+    with (folder() / f"{what}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def _shared(name: str, start: Callable[[], str]) -> S3Server:
+    """The server of that name for all processes of the session, started when it is not there."""
+    with one_at_a_time(name):
+        told = folder() / f"{name}.url"
+        if not told.exists():
+            told.write_text(start())
+        return S3Server(name, told.read_text())
 
 
 @cache
 def rclone() -> S3Server:
     """A plain folder behind S3: no conditional writes, no locks, and headers come back as they went in."""
+    return _shared("rclone", _start_rclone)
+
+
+def _start_rclone() -> str:
     (folder() / "rclone").mkdir()
-    return start_rclone(folder() / "rclone", folder() / "rclone.log")[1]
+    return start_rclone(folder() / "rclone", folder() / "rclone.log")[1].endpoint_url
 
 
 def start_rclone(served: Path, log: Path) -> "tuple[subprocess.Popen[bytes], S3Server]":
@@ -103,7 +171,8 @@ def start_rclone(served: Path, log: Path) -> "tuple[subprocess.Popen[bytes], S3S
 @cache
 def moto() -> S3Server:
     """Locks, conditional writes and KMS in memory; checks neither checksums nor signatures."""
-    port, log = free_port(), folder() / "moto.log"
+    # Each process of the session has its own: it is no server for several at once, and walks all it has for each listing.
+    port, log = free_port(), folder() / f"moto-{os.getpid()}.log"
     process = started([sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], log)
     wait_for(lambda: answers(port), process, log)
     return S3Server("moto", f"http://127.0.0.1:{port}")
@@ -120,7 +189,7 @@ def ceph() -> S3Server:
         pytest.skip(words)
     from ceph_server import start_ceph
 
-    return S3Server("ceph", start_ceph(folder() / "ceph", key=KEY, secret=SECRET))
+    return _shared("ceph", lambda: start_ceph(folder() / "ceph", key=KEY, secret=SECRET))
 
 
 SERVERS: dict[str, Callable[[], S3Server]] = {"ceph": ceph, "moto": moto, "rclone": rclone}

@@ -9,10 +9,12 @@ from math import ceil
 from archiver.engine.cluster.errand import Parcel
 from archiver.pipeline.producer import Partition
 
-_FIRST = 4
-_MOST = 512
-_WANTED_S = 20.0
-"""What a dead worker loses, and hundreds of times what sending a parcel costs."""
+_FIRST = 8
+_MOST = 1024
+_WANTED_S = 60.0
+"""At a parcel's end fewer are fetched at a time, and the next one has to set out: that must be a small part of it. A dead
+worker loses no more than the listing."""
+_LEAST_S = 5.0
 
 
 class Cutter:
@@ -32,6 +34,7 @@ class Cutter:
         self._owed = dict.fromkeys(account_ids)
         self._hands = hands
         self._at_once = _FIRST
+        self._least = 1
         self._count = 0
 
     def listing(self) -> Parcel | None:
@@ -44,7 +47,8 @@ class Cutter:
             self._following = next(self._accounts, None)
         count = self._at_once
         if self._following is None:
-            count = min(count, ceil(len(self._left) / (2 * self._hands())))
+            hands, left = self._hands(), len(self._left)
+            count = max(min(count, ceil(left / (2 * hands))), min(self._least, ceil(left / hands)))
         taken = tuple(self._left.popleft() for _ in range(min(count, len(self._left))))
         account_id = taken[0].account_id
         with_due = whole and not self._left and account_id in self._owed
@@ -65,8 +69,9 @@ class Cutter:
     def took(self, parcel: Parcel, seconds: float) -> None:
         """Learn from a parcel that is done."""
         if parcel.partitions:
-            fitting = int(_WANTED_S * len(parcel.partitions) / max(seconds, 0.001))
-            self._at_once = max(1, min(2 * self._at_once, fitting, _MOST))
+            per_s = len(parcel.partitions) / max(seconds, 0.001)
+            self._at_once = max(1, min(2 * self._at_once, int(_WANTED_S * per_s), _MOST))
+            self._least = max(1, min(int(_LEAST_S * per_s), _MOST))
 
 
 def _stamp(at: datetime) -> str:

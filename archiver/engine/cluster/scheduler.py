@@ -20,6 +20,18 @@ _PATIENT_TTL_S = 60.0
 _EXTRA = "work on a cluster needs the extra `cluster`: pip install 'recording-archiver[cluster]'"
 
 
+def check_extra() -> None:
+    """See to it that Dask is installed.
+
+    Raises:
+        SettingsError: with what to install.
+    """
+    try:
+        import distributed  # noqa: F401
+    except ImportError:
+        raise SettingsError(_EXTRA) from None
+
+
 class Lost(Exception):
     """A parcel's workers died one after another while they had it."""
 
@@ -44,10 +56,9 @@ class Scheduler:
             ClusterUnreachable: nobody answers there, or there is no worker.
             WorkersDiffer: they run other versions.
         """
-        try:
-            from distributed import Client
-        except ImportError:
-            raise SettingsError(_EXTRA) from None
+        check_extra()
+        from distributed import Client
+
         _quieten()
         with _spoken(address):
             try:
