@@ -15,6 +15,7 @@ from archiver.cli.archive import doctor, plan, run, status
 from archiver.cli.audit import audit
 from archiver.cli.context import Context
 from archiver.cli.export import export
+from archiver.cli.ledger import ledger
 from archiver.cli.proof import explain, rebuild, reconcile, verify
 from archiver.cli.rehearsal import demo, simulator
 from archiver.cli.report import report
@@ -44,7 +45,8 @@ def cli(context: click.Context, settings_file: Path | None, verbose: bool, quiet
 
 
 for command in (
-    run, status, plan, doctor, verify, reconcile, explain, rebuild, retention, hold, audit, export, report, simulator, demo,
+    run, status, plan, doctor, verify, reconcile, explain, rebuild, retention, hold, audit, export, report, ledger,
+    simulator, demo,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -46,11 +46,12 @@ class Context:
 
     def settings(self, *, only: Collection[str] = (), flags: Mapping[str, object] | None = None) -> Any:
         """The settings, or some sections of them, with their secrets hidden from the log; `flags` by their dotted keys."""
-        from archiver.monitoring.secrets_in_urls import secret_parts
+        from archiver.monitoring.secrets_in_urls import passwords, secret_parts
         from archiver.settings import load
 
         found = load(self.settings_file, only=only, overrides=flags)
         self.redaction.hide([found.pbx.password.get_secret_value()])
+        self.redaction.hide(passwords(found.ledger.url.get_secret_value()))
         for url in (found.monitoring.heartbeat_url, *found.monitoring.notify_urls):
             self.redaction.hide(secret_parts(url.get_secret_value()))
         return found

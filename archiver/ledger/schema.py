@@ -62,6 +62,39 @@ def is_current(connection: Connection, backend: Backend) -> bool:
         connection.rollback()
 
 
+def first_filled(connection: Connection) -> str:
+    """The name of a table that has a row in it; empty for a ledger that knows nothing, or none at all.
+
+    Raises:
+        LedgerTooNew, LedgerError: as `prepare`.
+    """
+    _is_current(connection)
+    # Marks of connections are no knowledge.
+    names = _names(connection) & set(ledger_metadata.tables) - {"writers"}
+    asked = ((name, connection.execute(text(f"SELECT 1 FROM {name} LIMIT 1")).first()) for name in sorted(names))  # noqa: S608 - our own names
+    return next((name for name, row in asked if row is not None), "")
+
+
+def make_bare(connection: Connection) -> None:
+    """Make or bring up to date, within the caller's transaction, a ledger without a row, and without `make_indexes`.
+
+    Raises:
+        LedgerTooNew, LedgerError: as `prepare`.
+    """
+    if not _is_current(connection):
+        _bring_up_to_date(connection)
+    for table in ledger_metadata.tables.values():
+        for index in table.indexes:
+            index.drop(connection)
+
+
+def make_indexes(connection: Connection) -> None:
+    """Make, within the caller's transaction, what `make_bare` left out: cheaper after the rows than along with them."""
+    for table in ledger_metadata.tables.values():
+        for index in table.indexes:
+            index.create(connection)
+
+
 def migrate(connection: Connection) -> None:
     """Run the missing migrations on `connection`, within the transaction that the caller began and will end."""
     from alembic import command

@@ -27,6 +27,20 @@ def secret_parts(url: str) -> Iterator[str]:
     yield from (text for text in {password, unquote(password)} if len(text) >= _SHORTEST_PASSWORD)
 
 
+def passwords(url: str) -> Iterator[str]:
+    """A database's password, before the host or among the options, and with one the whole address."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        yield url
+        return
+    options = [pair.partition("=") for pair in parts.query.split("&")]
+    found = [parts.netloc.rpartition("@")[0].partition(":")[2]]
+    found += [value for name, _, value in options if name.endswith("password")]
+    for password in filter(None, found):
+        yield from {url, password, unquote(password)}
+
+
 def _may_be_a_token(text: str) -> bool:
     """Words of a path are none: to hide `notifications` or `archiver` would hide half of every log."""
     is_word = len(text) < _LONG and text.isalpha() and (text.islower() or text.istitle())
