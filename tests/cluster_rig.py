@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,8 +37,16 @@ class DaskCluster:
     def address(self) -> str:
         return f"tcp://127.0.0.1:{self.port}"
 
-    def start_worker(self, name: str, *, threads: int = 1, hides: Path | None = None, **more: str) -> int:
-        """Start one and wait until the scheduler knows it; its pid. `more` is for its environment.
+    def start_worker(
+        self,
+        name: str,
+        *,
+        threads: int = 1,
+        hides: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        **more: str,
+    ) -> int:
+        """Start one and wait until the scheduler knows it; its pid. `environment` and `more` are for its environment.
 
         What it `hides` it sees empty, as a host would on which nothing is mounted there.
         """
@@ -47,7 +55,7 @@ class DaskCluster:
         command += ["--host", "127.0.0.1", "--worker-port", str(self.ports[name])]
         command += ["--local-directory", str(self.folder / f"of-{name}"), "--memory-limit", "0"]
         log = self.folder / f"{name}.log"
-        self.workers[name] = _started(command, log, more, hides)
+        self.workers[name] = _started(command, log, {**(environment or {}), **more}, hides)
         until(lambda: b"Registered to" in log.read_bytes() or self.workers[name].poll() is not None)
         assert self.workers[name].poll() is None, log.read_text()
         return self.workers[name].pid
@@ -70,12 +78,14 @@ class DaskCluster:
 
 
 @contextmanager
-def dask_cluster(folder: Path, *names: str, threads: int = 1) -> Iterator[DaskCluster]:
-    """A scheduler with these workers; none of them is left afterwards."""
+def dask_cluster(
+    folder: Path, *names: str, threads: int = 1, scheduler: Mapping[str, str] | None = None
+) -> Iterator[DaskCluster]:
+    """A scheduler, with this in its environment, and workers; none of them is left afterwards."""
     folder.mkdir(exist_ok=True)
     port, log = free_port(), folder / "scheduler.log"
     command = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show"]
-    cluster = DaskCluster(folder, port, _started(command, log, {}))
+    cluster = DaskCluster(folder, port, _started(command, log, {**(scheduler or {})}))
     try:
         until(lambda: b"Scheduler at" in log.read_bytes() or cluster.scheduler.poll() is not None)
         assert cluster.scheduler.poll() is None, log.read_text()
