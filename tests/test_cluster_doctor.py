@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from archive_rig import SINCE, UNTIL, Said, recordings, rig
+from archive_rig import SINCE, UNTIL, Said, recordings, rig, until
 from cluster_rig import DaskCluster, dask_cluster, on_cluster
 from s3_kinds import CREDENTIALS, bucket, prefixed
 from s3_servers import free_port
 from test_cluster_s3 import use
+
+from archiver.simulator import Switches
 
 HOUSE = Path(__file__).parent.parent / "archiver"
 
@@ -100,6 +102,21 @@ def test_doctor_names_the_worker_that_does_not_fit_and_ends_as_a_run_would(tmp_p
         assert (said.code, states(said)) == (2, {"reachable": "ok", "versions": "failed"})
         assert f":{cluster.ports['other']} runs another archiver" in of_cluster(said)["versions"]["found"]
         assert it.run().code == 2
+
+
+def test_workers_that_are_busy_with_another_run_are_asked_all_the_same(tmp_path: Path) -> None:
+    endless = Switches(media_think_time_s=600)
+    with (
+        rig(tmp_path / "rig", recordings(4), switches=endless) as it,
+        dask_cluster(tmp_path / "dask", "one") as cluster,
+    ):
+        on_cluster(it, cluster, "busy")
+        running = it.start("run", "--since", SINCE, "--until", UNTIL, "--json")
+        until(lambda: it.pbx.stats.highest_media_in_flight >= 1)
+        said = it.command("doctor", "--json")
+        assert (said.code, states(said)["shared"]) == (0, "ok"), said
+        running.process.kill()
+        running.wait()
 
 
 def test_doctor_says_that_settings_do_not_go_with_a_cluster_and_does_not_look_further(tmp_path: Path) -> None:
