@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from archive_rig import Rig, until
+from hosts_apart import Host
 from postgres_server import postgres
 from s3_servers import free_port
 
@@ -30,25 +31,35 @@ class DaskCluster:
     folder: Path
     port: int
     scheduler: "subprocess.Popen[bytes]"
+    host: str = "127.0.0.1"
     workers: "dict[str, subprocess.Popen[bytes]]" = field(default_factory=dict)
     scheme: str = "tcp"
     ports: dict[str, int] = field(default_factory=dict)
 
     @property
     def address(self) -> str:
-        return f"{self.scheme}://127.0.0.1:{self.port}"
+        return f"{self.scheme}://{self.host}:{self.port}"
 
-    def start_worker(self, name: str, *, threads: int = 1, hides: Path | None = None, **more: str) -> int:
-        """Start one and wait until the scheduler knows it; its pid. `more` is for its environment.
+    def start_worker(
+        self,
+        name: str,
+        *,
+        threads: int = 1,
+        hides: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        host: Host | None = None,
+        **more: str,
+    ) -> int:
+        """Start one on `host` and wait until the scheduler knows it; its pid. `environment` and `more` are for its own.
 
         What it `hides` it sees empty, as a host would on which nothing is mounted there.
         """
         command = ["worker", self.address, "--nthreads", str(threads), "--no-nanny", "--no-dashboard", "--name", name]
         self.ports[name] = free_port()
-        command += ["--host", "127.0.0.1", "--worker-port", str(self.ports[name])]
+        command += ["--host", host.address if host else "127.0.0.1", "--worker-port", str(self.ports[name])]
         command += ["--local-directory", str(self.folder / f"of-{name}"), "--memory-limit", "0"]
         log = self.folder / f"{name}.log"
-        self.workers[name] = _started(command, log, more, hides)
+        self.workers[name] = _started(command, log, {**(environment or {}), **more}, hides, host.inside if host else ())
         until(lambda: b"Registered to" in log.read_bytes() or self.workers[name].poll() is not None)
         assert self.workers[name].poll() is None, log.read_text()
         return self.workers[name].pid
@@ -71,13 +82,20 @@ class DaskCluster:
 
 
 @contextmanager
-def dask_cluster(folder: Path, *names: str, threads: int = 1, scheme: str = "tcp") -> Iterator[DaskCluster]:
-    """A scheduler with these workers; none of them is left afterwards."""
+def dask_cluster(
+    folder: Path,
+    *names: str,
+    threads: int = 1,
+    scheme: str = "tcp",
+    host: str = "127.0.0.1",
+    scheduler: Mapping[str, str] | None = None,
+) -> Iterator[DaskCluster]:
+    """A scheduler, with this in its environment, and workers; none of them is left afterwards."""
     folder.mkdir(exist_ok=True)
     port, log = free_port(), folder / "scheduler.log"
-    command = ["scheduler", "--host", "127.0.0.1", "--port", str(port), "--no-dashboard", "--no-show"]
+    command = ["scheduler", "--host", host, "--port", str(port), "--no-dashboard", "--no-show"]
     command += ["--protocol", scheme]
-    cluster = DaskCluster(folder, port, _started(command, log, {}), scheme=scheme)
+    cluster = DaskCluster(folder, port, _started(command, log, {**(scheduler or {})}), host, scheme=scheme)
     try:
         until(lambda: b"Scheduler at" in log.read_bytes() or cluster.scheduler.poll() is not None)
         assert cluster.scheduler.poll() is None, log.read_text()
@@ -89,11 +107,11 @@ def dask_cluster(folder: Path, *names: str, threads: int = 1, scheme: str = "tcp
 
 
 def _started(
-    command: list[str], log: Path, more: dict[str, str], hides: Path | None = None
+    command: list[str], log: Path, more: dict[str, str], hides: Path | None = None, inside: Sequence[str] = ()
 ) -> "subprocess.Popen[bytes]":
-    apart = []
+    apart = [*inside]
     if hides is not None:
-        apart = ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o mode=700 none "{hides}" && exec "$@"', "sh"]
+        apart += ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o mode=700 none "{hides}" && exec "$@"', "sh"]
         if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
             pytest.skip("mounting is not permitted here")
     with log.open("wb") as out:

@@ -170,12 +170,13 @@ def test_settings_that_do_not_name_the_store_leave_nothing_to_examine(tmp_path: 
         assert not it.root.exists()
 
 
-def test_what_this_version_can_not_do_is_a_setting_that_is_wrong(tmp_path: Path) -> None:
+def test_a_cluster_with_a_ledger_in_a_file_is_a_setting_that_is_wrong(tmp_path: Path) -> None:
     with rig(tmp_path / "work", fresh()) as it:
         it.configure(cluster={"scheduler": "tcp://scheduler.example:8786"})
         said = it.command("doctor", "--json")
         assert said.code == 2
-        assert "cluster.scheduler" in sections(said)["settings"]["version"]["found"]
+        assert "cluster.scheduler" in sections(said)["settings"]["cluster"]["found"]
+        assert set(not_examined(said)) == {"cluster"}
 
 
 # The local folder

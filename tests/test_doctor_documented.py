@@ -13,7 +13,10 @@ ROOT = Path(__file__).parent.parent
 PAGE = (ROOT / "docs" / "doctor.md").read_text("utf-8")
 EXAMINERS = [
     *(ROOT / "archiver" / "proof" / "examination").glob("*.py"),
-    *(ROOT / "archiver" / name for name in ("commands/examination.py", "commands/pbx_profile.py")),
+    *(
+        ROOT / "archiver" / name
+        for name in ("commands/examination.py", "commands/pbx_profile.py", "commands/cluster_checks.py")
+    ),
     *(ROOT / "archiver" / "stores").glob("*_doctor.py"),
     *(ROOT / "archiver" / "ledger").glob("*_doctor.py"),
 ]

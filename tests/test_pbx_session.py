@@ -34,6 +34,7 @@ from archiver.errors import (
 )
 from archiver.pbx import foreign
 from archiver.pbx.base import Access, Framing, MediaBody, Secret
+from archiver.pbx.memory import PbxMemory
 from archiver.pbx.retrying import RetryPolicy
 from archiver.pbx.session import PbxSession
 from archiver.simulator import (
@@ -388,6 +389,19 @@ async def test_media_are_found_at_the_singular_and_the_plural_address(served: An
     async with pair(switches=Switches(media_path=served), recording_path=path) as (pbx, session):
         assert [await media(session, an_id) for an_id in IDS[:4]] == [MEDIA] * 4
         assert pbx.stats.media <= 5
+
+
+async def test_a_session_with_the_memory_of_another_asks_for_media_at_the_address_that_worked() -> None:
+    memory = PbxMemory()
+    simulator = Simulator(
+        Corpus(RECORDINGS), switches=Switches(media_path="plural"), credentials=Credentials(password=PASSWORD)
+    )
+    async with simulator as pbx:
+        for an_id in IDS[:3]:
+            async with PbxSession(access(pbx.base_url), memory=memory) as session:
+                assert await media(session, an_id) == MEDIA
+                assert session.media_url(an_id).endswith(f"/recordings/{an_id}")
+        assert (pbx.stats.statuses[404], pbx.stats.logins) == (1, 1)
 
 
 async def test_media_that_are_missing_at_both_addresses_are_not_there() -> None:

@@ -125,7 +125,7 @@ def plan(context: Context, since: str | None, until: str | None, account_ids: tu
 @as_json
 @click.pass_obj
 def doctor(context: Context, write_profile: bool, as_json: bool) -> None:
-    """Look at settings, store, ledger and PBX, and say what to mend; archives nothing."""
+    """Look at settings, store, ledger, cluster and PBX, and say what to mend; archives nothing."""
     from archiver.commands.examination import examine
 
     report = examine(context.settings_file, hide=context.redaction.hide, write_profile=write_profile)

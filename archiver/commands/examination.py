@@ -1,6 +1,6 @@
-"""`doctor`: examines settings, store, ledger and PBX, one after another; what one lacks does not keep the others back.
+"""`doctor`: examines settings, store, ledger, cluster and PBX in turn; what one lacks does not keep the others back.
 
-Synchronous but for the PBX, so that Ctrl-C ends it at once: it holds nothing that would have to be finished.
+Synchronous but for cluster and PBX, so that Ctrl-C ends it at once: it holds nothing that would have to be finished.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from pathlib import Path
 
 from archiver.assembly import access, utc_now
 from archiver.check import Check, failed, guarded
+from archiver.commands.cluster_checks import cluster_checks
 from archiver.commands.crew import check_cluster
 from archiver.commands.pbx_profile import profile_checks
 from archiver.commands.watching import check_watch
@@ -72,6 +73,7 @@ def examine(
             Examined("settings", settings.source_file, known.checks),
             *store,
             _ledger(settings, store[-1]),
+            *_cluster(settings, known.checks, store),
             _pbx(settings, known.pbx, now, write_profile=write_profile),
         ]
     )
@@ -162,6 +164,16 @@ def _ledger(settings: Settings, folder: Examined) -> Examined:
         # Its address can't be read, which a check says; it may hold a password.
         place = "ledger.url"
     return Examined("ledger", place, checks)
+
+
+def _cluster(settings: Settings, known: Iterable[Check], store: Iterable[Examined]) -> Iterator[Examined]:
+    """Only where the settings name one."""
+    address = settings.cluster.scheduler
+    if any(check.name == "cluster" for check in known):
+        yield Examined("cluster", address, not_examined="its settings are wrong, see above")
+    elif address:
+        works = not any(check.state == "failed" for part in store for check in part.checks)
+        yield Examined("cluster", address, cluster_checks(settings, store_works=works))
 
 
 def _pbx(settings: Settings, reach: Access | None, now: Callable[[], datetime], *, write_profile: bool) -> Examined:

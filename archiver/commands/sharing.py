@@ -53,7 +53,15 @@ async def marked(destination: Destination, *, run_id: str, writes: bool) -> Asyn
 def wrong_with_worker(settings: Settings, mark: Mark) -> str:
     """What keeps this worker from working on the archive, in words; empty when nothing does."""
     try:
-        return _archive(settings, mark) or asyncio.run(_ledger(settings, mark))
+        return wrong_with_place(settings, mark) or asyncio.run(_ledger(settings, mark))
+    except ArchiverError as error:
+        return str(error)
+
+
+def wrong_with_place(settings: Settings, mark: Mark) -> str:
+    """Likewise, without a look at the ledger."""
+    try:
+        return _archive(settings, mark)
     except ArchiverError as error:
         return str(error)
 

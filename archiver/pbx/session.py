@@ -78,10 +78,12 @@ class PbxSession:
         self._rate_turns = asyncio.Lock()
         self._pace = Pace()
         self._rate_window_s = read_pause_s
+        self._memory = memory or PbxMemory()
         self._media_paths = media_paths(access.recording_path)
+        if self._memory.media_path in self._media_paths:
+            self._media_paths = (self._memory.media_path,)
         self._media_path_known = len(self._media_paths) == 1
         self.token_lifetime_s: float | None = None
-        self._memory = memory or PbxMemory()
         self._sign_in_lock = asyncio.Lock()
         self._quiet_until = 0.0
         if access.requests_per_s and self._memory.last_request_s is not None:
@@ -174,6 +176,7 @@ class PbxSession:
                 if response.content_type != "application/json":
                     self._media_path_known = True
                     self._media_paths = (path,)
+                    self._memory.media_path = path
                 elif not last:
                     response.close()
                     continue

@@ -12,7 +12,7 @@ from archiver.proof.examination.behaviours import Behaviour, BehaviourState
 FIRST = (ExitCode.USAGE, ExitCode.DESTINATION, ExitCode.SIGN_IN_REFUSED, ExitCode.PBX)
 """The order in which a run would meet them: settings, destination, sign-in, PBX (docs/exit-codes.md)."""
 _WORST: tuple[State, ...] = ("failed", "weak", "ok")
-_OF_SECTION = {"settings": ExitCode.USAGE, "pbx": ExitCode.PBX}
+_OF_SECTION = {"settings": ExitCode.USAGE, "cluster": ExitCode.PBX, "pbx": ExitCode.PBX}
 
 
 class CheckLine(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ _TITLES = {
     "store": "Store",
     "folder": "The archive's local folder",
     "ledger": "Ledger",
+    "cluster": "Cluster",
     "pbx": "PBX",
 }
 _NOT_TOLD = "What could not be told may be told after more calls: try again then."

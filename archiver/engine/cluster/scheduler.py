@@ -136,17 +136,16 @@ class Scheduler:
         }
 
     async def ask(self, question: Callable[..., Any], *arguments: Any, worker: str) -> Any:
-        """Have a worker answer a question with one of its threads.
+        """Have a worker answer a question, beside what its threads are busy with.
 
         Raises:
             ClusterUnreachable; whatever the question raises.
         """
-        future = self._client.submit(question, *arguments, workers=[worker], pure=False)
-        try:
-            with _spoken(self._address):
-                return await future
-        finally:
-            future.release()
+        from archiver.engine.cluster.worker import answer_beside
+
+        with _spoken(self._address):
+            answers = await self._client.run(answer_beside, question, *arguments, workers=[worker])
+        return answers[worker]
 
     async def answer(self, errand: Errand, key: str, workers: Collection[str]) -> Answer:
         """Have one of the workers run an errand; when it dies another one runs it again.

@@ -124,6 +124,11 @@ def run_errand(errand: Errand) -> Answer:
     return run_in_loop(side.answer(str(worker.get_current_task()), errand))
 
 
+async def answer_beside(question: Callable[..., Any], *arguments: Any) -> Any:
+    """A question's answer from a thread that no errand occupies: one of another run may take longer than anybody waits."""
+    return await asyncio.to_thread(question, *arguments)
+
+
 def tell_side(side: str, message: str, *arguments: Any, dask_worker: Worker) -> None:
     """Have a worker's side do something; a worker that has none has nothing to do."""
     found = dask_worker.plugins.get(side)
