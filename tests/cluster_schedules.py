@@ -8,12 +8,13 @@ import asyncio
 import os
 import queue
 import random
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -23,7 +24,7 @@ import pytest
 from archive_rig import BEGIN_UNIX_S, key, media
 from postgres_server import postgres
 
-from archiver.assembly import access, open_ledger, partitions
+from archiver.assembly import access, partitions
 from archiver.commands.distributing import work_parcel
 from archiver.commands.working import Share
 from archiver.destination import open_destination
@@ -32,7 +33,7 @@ from archiver.engine.cluster.errand import Parcel
 from archiver.engine.counting import CountingSeat
 from archiver.engine.loop import run_in_loop
 from archiver.errors import ArchiverError, ClaimLost
-from archiver.ledger.ledger import SqlLedger
+from archiver.ledger.ledger import SqlLedger, open_ledger
 from archiver.ledger.values import WindowProgress, WindowState
 from archiver.ledger.values_claims import ClaimState
 from archiver.pbx.memory import PbxMemory
@@ -159,13 +160,6 @@ class Seen:
 
     inode: int
     modified_ns: int
-
-
-@dataclass
-class Totals:
-    """What the schedules of a test met, so that it can say that it met something."""
-
-    met: Counter[str] = field(default_factory=Counter)
 
 
 class Schedule:
@@ -316,9 +310,10 @@ class Schedule:
             if self.done and idle and self.chance.random() < 0.2:
                 self._repeat(share, self.chance.choice(idle))
             if not any(each.current for each in self._under_way()):
-                if waiting:
-                    self._wake(self.chance.choice([each for each in self._under_way() if each.paused]))
-                elif not more:
+                paused = [each for each in self._under_way() if each.paused]
+                if waiting and paused:
+                    self._wake(self.chance.choice(paused))
+                elif not waiting and not more:
                     return
             if self._under_way():
                 await self._hear(waiting)
@@ -434,19 +429,7 @@ class Schedule:
         total = Tally()
         total.become_sum(list(self.done.values()))
         if total.archived != len(rows):
-            names = ", ".join(f"'{a}'" for a in self.accounts)
-            for r in postgres().ask(
-                self.schema,
-                f"SELECT claim_no, partition, holder, state, begun_ms, ended_ms, report FROM partition_claims JOIN accounts USING (account_no) WHERE account_id IN ({names}) ORDER BY 1",
-            ):
-                print(r)
-            for r in postgres().ask(
-                self.schema,
-                f"SELECT recording_id, claim_no, status, e.run_no, archived_run_no, start_at, archived_ms, flags FROM entries e JOIN accounts USING (account_no) WHERE account_id IN ({names}) ORDER BY 1",
-            ):
-                print(r)
-            for parcel, tally in self.done.items():
-                print(parcel.name, parcel.due, tally.archived, tally.claimed)
+            sys.stderr.write("\n".join(self._told()) + "\n")
         assert total.problems == []
         assert total.listed == total.archived + total.already_archived + total.pending, total
         assert (total.archived, total.already_archived, total.pending) == (len(rows), 0, 0), total
@@ -479,6 +462,15 @@ class Schedule:
             ("archived", count, size_bytes)
         ]
         assert len(entries) == count == len(held["entries"])
+
+    def _told(self) -> list[str]:
+        """What is needed to find out whose count is wrong."""
+        names = ", ".join(f"'{account_id}'" for account_id in self.accounts)
+        ours = f"JOIN accounts USING (account_no) WHERE account_id IN ({names}) ORDER BY 1"
+        claims = f"SELECT claim_no, partition, holder, state, begun_ms, ended_ms, report FROM partition_claims {ours}"
+        entries = f"SELECT recording_id, claim_no, status, archived_run_no, archived_ms, flags FROM entries {ours}"
+        rows = [*postgres().ask(self.schema, claims), *postgres().ask(self.schema, entries)]
+        return [*map(str, rows), *(f"{parcel.name}: {tally}" for parcel, tally in self.done.items())]
 
     def _covers(self, parcel: Parcel, row: SimulatedRecording) -> bool:
         if parcel.account_id != row.account_id:

@@ -3,7 +3,7 @@
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from in_process import Silent
+from virtual_clock import virtually
 
 from archiver.engine.base import Watcher
 from archiver.engine.cluster.counts import Counts
+from archiver.engine.cluster.crew import Crew, Terms
 from archiver.engine.cluster.cutting import Cutter
 from archiver.engine.cluster.errand import Parcel
+from archiver.engine.cluster.scheduler import Scheduler
 from archiver.engine.cluster.shares import Shares
 from archiver.engine.cluster.versions import check_versions
 from archiver.engine.wire import News, Unsettled
@@ -294,6 +297,35 @@ def test_a_parcel_that_never_came_back_is_in_the_report_with_its_windows_as_inco
     counts.lost(ACCOUNT, 0, "it broke")
     assert (counts.tally.windows_incomplete, counts.tally.problems_total) == (4, 2)
     assert counts.tally.something_left
+
+
+# The crew and the scheduler
+
+
+class Silence:
+    """A scheduler's client of which one worker never answers."""
+
+    async def run(self, *_: object, **__: object) -> None:
+        await asyncio.Event().wait()
+
+
+def test_a_worker_that_does_not_answer_is_not_waited_for_and_is_no_error() -> None:
+    async def main(clock: Callable[[], float]) -> float:
+        await Scheduler(Silence(), "tcp://nobody:1", "run").tell("stop")
+        return clock()
+
+    assert virtually(main) < 1000.0 + 60
+
+
+@pytest.mark.parametrize("error", [ModuleNotFoundError("archiver"), RuntimeError("it broke")])
+async def test_whatever_a_new_worker_answers_only_keeps_that_worker_from_work(error: Exception) -> None:
+    async def examine(_: Scheduler, __: str) -> str:
+        raise error
+
+    stop = asyncio.Event()
+    crew = Crew("tcp://nobody:1", "run", Terms(4, 1.0, examine), watcher=Silent(), stop=stop)
+    crew._scheduler = Scheduler(None, "tcp://nobody:1", "run")
+    assert type(error).__name__ in await crew._wrong_with("tcp://new:1")
 
 
 # What a worker remembers of the PBX
