@@ -152,6 +152,8 @@ class Attempt:
     task: "asyncio.Task[Ended] | None" = None
     ended: Ended | ArchiverError | None = None
     was_cancelled: bool = False
+    over: bool = False
+    """Whoever leads has heard of its end."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -336,6 +338,7 @@ class Schedule:
                 waiting.append(attempt.parcel)
             attempt.current = False
             return
+        attempt.over = True
         ended, parcel, seat = attempt.ended, attempt.parcel, attempt.seat
         was_current, attempt.current = attempt.current, False
         assert seat is not None
@@ -376,7 +379,7 @@ class Schedule:
         attempt.gate.open()
 
     def _under_way(self) -> list[Attempt]:
-        return [each for each in self.attempts if each.ended is None and not each.was_cancelled]
+        return [each for each in self.attempts if not each.over]
 
     def _idle(self) -> list[str]:
         busy = {each.worker for each in self._under_way()}
@@ -390,7 +393,7 @@ class Schedule:
         for attempt in self.chance.sample(late := self._under_way(), len(late)):
             self.met["woken when all was done"] += 1
             self._wake(attempt)
-            while attempt.ended is None and not attempt.was_cancelled:
+            while not attempt.over:
                 await self._hear([])
         assert self._ledger_rows() == before
         assert self._look_at_files() == files

@@ -193,5 +193,5 @@ def test_a_worker_with_another_archiver_that_joins_gets_nothing_is_named_and_har
         cluster.start_worker("other", PYTHONPATH=str(other))
         said = running.wait()
         assert (said.code, said.json["archived"]) == (0, 80), said
-        assert [note for note in said.json["notes"] if f":{cluster.ports['other']} got nothing to do" in note]
+        assert [note for note in said.json["notes"] if f":{cluster.ports['other']} got nothing to do" in note], said.out
         assert len({row.holder for row in claims("joins_other", said.json["run_id"])}) == 1
