@@ -176,3 +176,22 @@ def test_a_worker_that_joins_gets_its_share_of_work_and_limits(tmp_path: Path) -
         assert it.pbx.stats.highest_media_in_flight <= 4
         assert len({row.holder for row in claims("joins", report["run_id"])}) == 2
         assert report["logins"] == 2
+
+
+def test_a_worker_with_another_archiver_that_joins_gets_nothing_is_named_and_harms_no_run(tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    house = Path(__file__).parent.parent / "archiver"
+    shutil.copytree(house, other / "archiver", ignore=shutil.ignore_patterns("__pycache__"))
+    with (other / "archiver" / "window.py").open("a") as file:
+        file.write("# a line more\n")
+    rows = recordings(80)
+    switches = Switches(media_think_time_s=0.05)
+    with rig(tmp_path / "rig", rows, switches=switches) as it, dask_cluster(tmp_path / "dask", "one") as cluster:
+        on_cluster(it, cluster, "joins_other", transfer={"requests_per_s": 20.0, "concurrency": 4}, listing=SPREAD)
+        running = it.start("run", "--since", SINCE, "--until", UNTIL, "--json")
+        until(lambda: it.pbx.stats.media >= 5)
+        cluster.start_worker("other", PYTHONPATH=str(other))
+        said = running.wait()
+        assert (said.code, said.json["archived"]) == (0, 80), said
+        assert [note for note in said.json["notes"] if f":{cluster.ports['other']} got nothing to do" in note], said.out
+        assert len({row.holder for row in claims("joins_other", said.json["run_id"])}) == 1

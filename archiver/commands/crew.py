@@ -11,7 +11,9 @@ from archiver.destination import Destination
 from archiver.engine.base import Watcher
 from archiver.engine.cluster.crew import Crew, Terms
 from archiver.engine.cluster.scheduler import Scheduler, check_extra
+from archiver.engine.cluster.versions import fingerprint
 from archiver.errors import SettingsError
+from archiver.pipeline.threads import seen_through
 from archiver.settings import Settings
 
 _LEAVING_S = 15.0
@@ -60,12 +62,15 @@ async def crew_for(
         terms = Terms(
             most=most,
             grace_s=settings.transfer.grace_s + _LEAVING_S,
-            examine=partial(_examined, settings, mark),
+            examine=partial(_examined, settings, mark, await seen_through(fingerprint)),
         )
         side = f"archiver-{run_id or secrets.token_hex(8)}"
         crew = Crew(settings.cluster.scheduler, side, terms, watcher=watcher, stop=stop)
         yield await stack.enter_async_context(crew)
 
 
-async def _examined(settings: Settings, mark: Mark, scheduler: Scheduler, worker: str) -> str:
+async def _examined(settings: Settings, mark: Mark, ours: str, scheduler: Scheduler, worker: str) -> str:
+    # Whoever comes later was not there when versions were compared.
+    if await scheduler.ask(fingerprint, worker=worker) != ours:
+        return "it runs another archiver: install the same everywhere"
     return str(await scheduler.ask(wrong_with_worker, settings, mark, worker=worker))

@@ -59,7 +59,10 @@ async def work(
         pbx = await stack.enter_async_context(PbxSession(reach, memory=seat.memory))
         tally = Tally()
         bench = make_bench(settings, pbx, destination, hands, seat, run_id=share.run.run_id, now=now)
-        seat.begin(tally, pbx.traffic, sharing_out(pbx, bench.limiter, rate, settings.transfer.concurrency, seat))
+        share_out = sharing_out(pbx, bench.limiter, rate, settings.transfer.concurrency, seat)
+        seat.begin(tally, pbx.traffic, share_out)
+        # The share may have become another one while the session was opened.
+        share_out(seat.part)
         order = Order(
             run=share.run,
             take=seat.take,

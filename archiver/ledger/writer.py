@@ -228,4 +228,7 @@ class Writer(Generic[_Outcome]):
 
 async def _see_through(future: "Future[_T]") -> _T:
     """Wait for what a thread does; whoever is cancelled while waiting leaves it to finish."""
-    return await asyncio.shield(asyncio.wrap_future(future))
+    waited = asyncio.wrap_future(future)
+    # Whoever is cancelled asks no more how it ended, and asyncio would complain of an error that nobody has seen.
+    waited.add_done_callback(lambda ended: None if ended.cancelled() else ended.exception())
+    return await asyncio.shield(waited)

@@ -233,6 +233,10 @@ class Crew:
                 return await self._terms.examine(self._scheduler, address)
         except TimeoutError:
             return f"it did not answer within {_EXAMINED_S:.0f} s"
+        except ClusterError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever comes from a worker of others must not end the run
+            return f"it can't be asked ({type(error).__name__}): is the same archiver installed there?"
 
     def _hear(self, told: FarNews) -> None:
         if self.counts.hear(told.key, told.news):

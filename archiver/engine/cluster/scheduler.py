@@ -177,7 +177,7 @@ class Scheduler:
         """Tell our side on every worker; one that does not answer (it is paused, or gone) is not waited for long."""
         from archiver.engine.cluster.worker import tell_side
 
-        with suppress(TimeoutError), _spoken(self._address):
+        with _spoken(self._address), suppress(TimeoutError):
             async with asyncio.timeout(_TELL_S):
                 await self._client.run(tell_side, self.side, message, *arguments, on_error="ignore")
 

@@ -98,7 +98,8 @@ class WorkerSide(WorkerPlugin):
                 result, error = await _outcome(errand, seat)
                 telling.cancel()
         finally:
-            del self._seats[key]
+            if self._seats.get(key) is seat:
+                del self._seats[key]
         return Answer(result, error, seat.stop.is_set(), seat.news())
 
     async def _tell_now_and_then(self, key: str, seat: FarSeat) -> None:
