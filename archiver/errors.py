@@ -33,7 +33,8 @@
     ├── LedgerError              5  fatal      the ledger can't answer; unknown is not absent
     │   ├── LedgerTooNew         5  fatal      written by a newer program
     │   ├── LedgerDamaged        5  fatal      the file is no sound ledger: rebuild it
-    │   └── ClaimLost            6  fatal      the partition, or its account, is somebody else's by now
+    │   └── ClaimLost            6  fatal      the partition is somebody else's by now
+    │       └── AccountTaken     6  fatal      another run has the account by now
     ├── ArchiveInUse             6  fatal      another run holds the archive
     └── ClusterError             8
         ├── ClusterUnreachable   8  fatal      the scheduler can't be reached, was lost, or has no worker
@@ -332,6 +333,12 @@ class ClaimLost(LedgerError):
 
     code = "claim_lost"
     exit_code = ExitCode.IN_USE
+
+
+class AccountTaken(ClaimLost):
+    """Another run has the account: whoever worked on it for the former run has nothing to write any more."""
+
+    code = "account_taken"
 
 
 class ArchiveInUse(ArchiverError):

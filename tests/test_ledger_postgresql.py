@@ -4,6 +4,8 @@ import asyncio
 import signal
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from pathlib import Path
 
@@ -11,9 +13,11 @@ import pytest
 from ledgers import ACCOUNT, DAY, NOON, POSTGRESQL, PROGRESS, SHA, archived, failed, list_page, recording
 from postgres_proxy import Cut, wire
 from postgres_server import PASSWORD, PostgresServer, postgres, schema_of
+from sqlalchemy import Connection
 
 from archiver.errors import ArchiveInUse, ExitCode, LedgerError
 from archiver.ledger.ledger import SqlLedger, open_ledger
+from archiver.ledger.values import Outcome
 from archiver.recording import Status
 
 WRITER = """
@@ -143,6 +147,33 @@ async def test_a_transaction_whose_answer_is_lost_is_done_once(
     assert found == [("first", run.run_no), ("second", second.run_no)]
     assert POSTGRESQL.ask(tmp_path, "SELECT count(*), count(DISTINCT entry_id) FROM attempts") == [(2, 2)]
     assert POSTGRESQL.tallied(tmp_path) == POSTGRESQL.counted(tmp_path) == {(ACCOUNT, "missing"): (2, 2000)}
+
+
+async def test_who_stands_still_in_a_transaction_holds_up_nobody_for_long_and_does_it_again(
+    url: str, tmp_path: Path
+) -> None:
+    still, other = await open_ledger(url, standstill_s=0.2), await open_ledger(url)
+    run = await other.begin_run("other", started_at=NOON)
+    began, turns = threading.Event(), list[int]()
+
+    def job(connection: Connection) -> None:
+        turns.append(1)
+        began.set()
+        if len(turns) == 1:
+            # As if the process were stopped: until the server has let go of it.
+            waiting = "SELECT count(*) FROM pg_stat_activity WHERE state = 'idle in transaction'"
+            while POSTGRESQL.ask(tmp_path, waiting) != [(0,)]:
+                time.sleep(0.02)
+        connection.exec_driver_sql("INSERT INTO marks (name, value) VALUES ('once', '1')")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(still._writer.write(job))
+        await asyncio.to_thread(began.wait)
+        await other.end_run(run, outcome=Outcome.COMPLETE, ended_at=NOON, report=b"{}")
+    assert len(turns) == 2
+    assert POSTGRESQL.ask(tmp_path, "SELECT count(*) FROM marks WHERE name = 'once'") == [(1,)]
+    await still.close()
+    await other.close()
 
 
 async def test_a_read_that_loses_its_connection_is_done_again(server: PostgresServer, tmp_path: Path) -> None:

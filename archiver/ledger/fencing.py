@@ -5,7 +5,7 @@ from typing import cast
 
 from sqlalchemy import Connection, insert, select, update
 
-from archiver.errors import ClaimLost
+from archiver.errors import AccountTaken, ClaimLost
 from archiver.ledger.backend import portions
 from archiver.ledger.columns import from_milliseconds, original, plain
 from archiver.ledger.entries import account_number, find_account
@@ -61,7 +61,9 @@ def check_claim(connection: Connection, claim: Claim | None) -> None:
         .where(partition_claims.c.claim_no == claim.claim_no)
     )
     found = connection.execute(chosen).first()
-    if found is None or found.state != ClaimState.HELD.value or found.run_no != claim.run_no:
+    if found is not None and found.run_no != claim.run_no:
+        raise AccountTaken(f"account {claim.account_id[:64]!a}: another run works on it by now; nothing was written")
+    if found is None or found.state != ClaimState.HELD.value:
         raise ClaimLost(
             f"account {claim.account_id[:64]!a}: the partition is somebody else's by now; nothing was written"
         )

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from functools import partial
 
-from archiver.errors import ClaimLost
+from archiver.errors import AccountTaken
 from archiver.ledger import fencing
 from archiver.ledger.columns import milliseconds
 from archiver.ledger.core import LedgerCore
@@ -30,7 +30,7 @@ class ClaimingLedger(LedgerCore):
             )
         )
         if found is None:
-            raise ClaimLost(f"account {account_id[:64]!a}: another run works on it by now")
+            raise AccountTaken(f"account {account_id[:64]!a}: another run works on it by now")
         return found
 
     def work_under(self, claim: Claim) -> None:

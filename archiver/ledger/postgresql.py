@@ -18,50 +18,14 @@ from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.pool import NullPool
 
 from archiver.errors import ArchiveInUse, LedgerDamaged, LedgerError
-from archiver.ledger.backend import Recovered, lock_key
+from archiver.ledger import postgresql_words as words
+from archiver.ledger.backend import Recovered
 from archiver.ledger.columns import original
 from archiver.ledger.complaints_postgresql import explain, says_lost
 from archiver.ledger.postgresql_address import Address
 from archiver.ledger.tables import ledger_metadata
 
 _OLDEST = 130000
-# Whatever the role or the database has as its default: a writer waits for as long as it must, and who is gone is noticed.
-_SET = """
-SELECT set_config(wanted.name, wanted.value, false)
-FROM pg_settings JOIN (VALUES
-    ('client_connection_check_interval', '10000'),
-    ('client_encoding', 'UTF8'),
-    ('idle_in_transaction_session_timeout', '0'),
-    ('idle_session_timeout', '0'),
-    ('lock_timeout', '0'),
-    ('statement_timeout', '0'),
-    ('tcp_keepalives_count', '3'),
-    ('tcp_keepalives_idle', '15'),
-    ('tcp_keepalives_interval', '5'),
-    ('tcp_user_timeout', '30000')
-) AS wanted (name, value) ON wanted.name = pg_settings.name
-"""
-_DURABLE = frozenset({"on", "remote_apply"})
-_EVERYTHING = lock_key("'everything'")
-_ALONE = f"pg_advisory_xact_lock({_EVERYTHING})"
-_SHARED = f"pg_advisory_xact_lock_shared({_EVERYTHING})"
-_HOLD = lock_key("'hold ' || %s::text")
-# One message: the lock, and which table is the ledger's now, as seen with the lock.
-_WRITE = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED; SELECT {}; SELECT oid FROM pg_class WHERE relname = 'entries' "
-    "AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
-)
-_READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
-# In one message, so that the mark costs no time: it is in the ledger if and only if the transaction is.
-_COMMIT = (
-    "INSERT INTO writers (writer, committed, seen_ms) "
-    "VALUES ('{writer}', {number}, (extract(epoch FROM now()) * 1000)::bigint) "
-    "ON CONFLICT (writer) DO UPDATE SET committed = excluded.committed, seen_ms = excluded.seen_ms; COMMIT"
-)
-_FORGET = "DELETE FROM writers WHERE writer = %s OR seen_ms < ((extract(epoch FROM now()) - 30 * 86400) * 1000)::bigint"
-_SELF = "SELECT pid, backend_start::text FROM pg_stat_activity WHERE pid = pg_backend_pid()"
-_FORMER = "FROM pg_stat_activity WHERE pid = %s AND backend_start = %s::timestamptz"
-_NO_SCHEMA = "the schema that its search_path names is not there; CREATE SCHEMA makes it"
 _PAGES = "SELECT relpages, pg_relation_size(oid) / current_setting('block_size')::int FROM pg_class WHERE oid = %s"
 _TEND_EVERY = 4
 _FEW_PAGES = 8
@@ -72,11 +36,12 @@ _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.05, 2.0
 class PostgresBackend:
     """The schema that the address leads to. A lost connection is tried again for `patience_s`.
 
-    `revision` is the schema's revision that this program writes: a ledger that was replaced by another, or upgraded,
-    while there was no connection is not written to.
+    Who stands still in a transaction that writes loses it after `standstill_s` (0: never), and does it again. `revision` is
+    the schema's revision that this program writes: a ledger that was replaced by another, or upgraded, while there was
+    no connection is not written to.
     """
 
-    def __init__(self, address: Address, *, patience_s: float, revision: str) -> None:
+    def __init__(self, address: Address, *, patience_s: float, standstill_s: float, revision: str) -> None:
         self._address = address
         self._patience_s = patience_s
         self._revision = revision
@@ -85,6 +50,7 @@ class PostgresBackend:
         self._session: tuple[int, str] | None = None
         self._writer = secrets.token_hex(16)
         self._number = 0
+        self._standstill_ms = int(1000 * standstill_s)
         self._writing = False
         self._has_mark = False
         self._held: set[str] = set()
@@ -135,10 +101,10 @@ class PostgresBackend:
         What the server does with its disk (`fsync`) is its administrator's; `doctor` tells.
         """
         driver = _driver(connection)
-        if _one(driver, "SHOW synchronous_commit") not in _DURABLE:
+        if _one(driver, "SHOW synchronous_commit") not in words.DURABLE:
             driver.execute("SET synchronous_commit = on")
             found = _one(driver, "SHOW synchronous_commit")
-            if found not in _DURABLE:
+            if found not in words.DURABLE:
                 raise LedgerError(f"The ledger {self.place} can't be made durable: synchronous_commit is {found}.")
         if _one(driver, "SELECT pg_is_in_recovery() OR current_setting('default_transaction_read_only')::bool"):
             raise LedgerError(
@@ -153,10 +119,14 @@ class PostgresBackend:
         if driver is self._driver:
             self._writing = write
         if not write:
-            driver.execute(_READ)
+            driver.execute(words.READ)
             return
         self._number += 1
-        self._expect_own(driver.execute(_WRITE.format(_SHARED if shared else _ALONE), prepare=False))
+        self._expect_own(
+            driver.execute(
+                words.WRITE.format(self._standstill_ms, words.SHARED if shared else words.ALONE), prepare=False
+            )
+        )
 
     def _expect_own(self, cursor: "psycopg.Cursor[Any]") -> None:
         """The table must be the one that was there at first: numbers of another one's entries mean others."""
@@ -171,7 +141,7 @@ class PostgresBackend:
     def commit(self, connection: Connection) -> None:
         """See the promise; a transaction that writes leaves the writer's mark."""
         if self._writing:
-            mark = _COMMIT.format(writer=self._writer, number=self._number)
+            mark = words.COMMIT.format(writer=self._writer, number=self._number)
             _driver(connection).execute(mark, prepare=False)
             self._has_mark = True
         connection.commit()
@@ -226,9 +196,9 @@ class PostgresBackend:
         for name in names:
             if name in self._held or name in taken:
                 continue
-            if not _one(driver, f"SELECT pg_try_advisory_lock({_HOLD})", name):
+            if not _one(driver, f"SELECT pg_try_advisory_lock({words.HOLD})", name):
                 for each in taken:
-                    driver.execute(f"SELECT pg_advisory_unlock({_HOLD})", [each])
+                    driver.execute(f"SELECT pg_advisory_unlock({words.HOLD})", [each])
                 return name
             taken.append(name)
         self._held.update(taken)
@@ -260,7 +230,7 @@ class PostgresBackend:
         """See the promise; what is held is free then. A connection that is lost by now is no failure: all is committed."""
         with suppress(*self.errors):
             if self._has_mark:
-                _driver(connection).execute(_FORGET, [self._writer])
+                _driver(connection).execute(words.FORGET, [self._writer])
         _discard(connection)
         self._driver = None
 
@@ -300,17 +270,17 @@ class PostgresBackend:
 
     def _take_over(self, connection: Connection) -> None:
         self._driver = _driver(connection)
-        pid, since = self._driver.execute(_SELF).fetchone() or (0, "")
+        pid, since = self._driver.execute(words.SELF).fetchone() or (0, "")
         self._session = (pid, since)
 
     def _end_former(self, driver: "psycopg.Connection[Any]", until_s: float) -> None:
         """Wait for the former session's end; one that doesn't notice that nobody is there any more is ended."""
         begun_s = time.monotonic()
-        while self._session and _one(driver, f"SELECT count(*) {_FORMER}", *self._session):
+        while self._session and _one(driver, f"SELECT count(*) {words.FORMER}", *self._session):
             if time.monotonic() >= until_s:
                 raise LedgerError(f"The ledger {self.place} can't be used: a session that was lost does not end.")
             if time.monotonic() >= begun_s + _GRACE_S:
-                driver.execute(f"SELECT pg_terminate_backend(pid) {_FORMER}", self._session)
+                driver.execute(f"SELECT pg_terminate_backend(pid) {words.FORMER}", self._session)
             time.sleep(_FIRST_PAUSE_S)
 
     @property
@@ -338,13 +308,13 @@ class PostgresBackend:
         return connection
 
     def _set_up(self, driver: "psycopg.Connection[Any]") -> None:
-        driver.execute(_SET)
+        driver.execute(words.SET)
         if driver.info.server_version < _OLDEST:
             raise LedgerError(f"The ledger {self.place} needs PostgreSQL {_OLDEST // 10000} or newer.")
         if driver.info.parameter_status("server_encoding") != "UTF8":
             raise LedgerError(f"The ledger {self.place} needs a database whose encoding is UTF8.")
         if _one(driver, "SELECT current_schema()") is None:
-            raise LedgerError(f"The ledger {self.place} can't be used: {_NO_SCHEMA}.")
+            raise LedgerError(f"The ledger {self.place} can't be used: {words.NO_SCHEMA}.")
 
     @contextmanager
     def used(self) -> Iterator[Connection]:

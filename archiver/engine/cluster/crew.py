@@ -70,7 +70,7 @@ class Crew:
             self._stack.push_async_callback(self._scheduler.close)
             self.notes += await self._scheduler.notes()
             await self._look_around(strict=True)
-            self._shares.divisor = self.hands
+            self._shares.divide(self.hands)
             self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
             watching = [self._group.create_task(each()) for each in (self._look_now_and_then, self._pass_on)]
             for each in watching:
@@ -100,11 +100,13 @@ class Crew:
         async with self._room:
             await self._room.wait_for(lambda: self._is_over or (self._fit and self._shares.under_way < self.hands))
             if self._deserted and not self.ending.is_set():
-                raise ClusterUnreachable(f"the scheduler {self._address} has had no worker for {_NO_WORKER_S:.0f} s")
+                raise ClusterUnreachable(
+                    f"the scheduler {self._address} has had no fit worker for {_NO_WORKER_S:.0f} s"
+                )
             fewer = self._shares.begin()
         try:
             if fewer:
-                await self._scheduler.tell("set_part", self._shares.part)
+                await self._scheduler.tell("set_portion", self._shares.portion)
             yield not self.ending.is_set()
         finally:
             async with self._room:
@@ -143,7 +145,7 @@ class Crew:
     async def _once(self, work: Work, share: Any, parcel: Any, key: str) -> Answer | None:
         """One errand; None when nobody is left who could answer."""
         workers = frozenset(self._fit)
-        errand = Errand(self._side, work, share, parcel, self._shares.part)
+        errand = Errand(self._side, work, share, parcel, self._shares.portion)
 
         async def answered() -> Answer | Lost | ClusterError:
             try:
@@ -199,7 +201,7 @@ class Crew:
             try:
                 await self._look_around(strict=False)
                 if self._shares.settle():
-                    await self._scheduler.tell("set_part", self._shares.part)
+                    await self._scheduler.tell("set_portion", self._shares.portion)
                 seen_s = loop.time() if self._fit else seen_s
             except ClusterError:
                 # Whoever waits for an answer hears of it; so does everybody when it lasts.
@@ -239,7 +241,7 @@ class Crew:
             return f"it can't be asked ({type(error).__name__}): is the same archiver installed there?"
 
     def _hear(self, told: FarNews) -> None:
-        if self.counts.hear(told.key, told.news):
+        if self.counts.hear(told.key, told.news) and not self._is_over:
             self._group.create_task(self._lower(told.key))
 
     async def _lower(self, but: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from archiver.engine.cluster.shares import Portion
 from archiver.engine.counting import CountingSeat
 from archiver.engine.wire import News
 from archiver.errors import ArchiverError
@@ -29,13 +30,13 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A parcel on its way; `part` is its share of the run's limits when it sets out."""
+    """A parcel on its way; `portion` is its share of the run's limits when it sets out."""
 
     side: str
     work: Work
     share: Any
     parcel: Any
-    part: float
+    portion: Portion
 
 
 @dataclass(frozen=True, slots=True)

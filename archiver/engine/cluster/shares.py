@@ -1,6 +1,15 @@
 """One PBX, one budget: how the limits of a run are shared out among the parcels under way. Pure; it only counts."""
 
+from typing import NamedTuple
+
 _PATIENCE = 2
+
+
+class Portion(NamedTuple):
+    """A parcel's share of the limits, above 0 and at most 1; of two portions the one of the higher number counts."""
+
+    number: int
+    part: float
 
 
 class Shares:
@@ -13,19 +22,25 @@ class Shares:
     def __init__(self, divisor: int) -> None:
         self.divisor = max(1, divisor)
         self.under_way = 0
+        self._number = 0
         self._fewer_for = 0
 
     @property
-    def part(self) -> float:
-        """A parcel's share, above 0 and at most 1."""
-        return 1 / self.divisor
+    def portion(self) -> Portion:
+        """What each parcel under way has just now."""
+        return Portion(self._number, 1 / self.divisor)
+
+    def divide(self, divisor: int) -> None:
+        """Divide by so many from now on; whoever is under way is to be told."""
+        self.divisor = max(1, divisor)
+        self._number += 1
 
     def begin(self) -> bool:
         """Another parcel is about to set out; whether those under way must be told of a smaller share before it does."""
         self.under_way += 1
         if self.under_way <= self.divisor:
             return False
-        self.divisor = self.under_way
+        self.divide(self.under_way)
         return True
 
     def end(self) -> None:
@@ -38,5 +53,5 @@ class Shares:
         if self._fewer_for < _PATIENCE:
             return False
         self._fewer_for = 0
-        self.divisor = self.under_way
+        self.divide(self.under_way)
         return True

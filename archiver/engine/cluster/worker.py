@@ -13,6 +13,7 @@ from typing import Any
 from distributed import Worker, WorkerPlugin, get_worker
 
 from archiver.engine.cluster.errand import Answer, Errand, FarNews, Parcel
+from archiver.engine.cluster.shares import Portion
 from archiver.engine.counting import CountingSeat
 from archiver.engine.loop import run_in_loop
 from archiver.errors import ArchiverError
@@ -30,7 +31,7 @@ class FarSeat(CountingSeat):
     """
 
     def __init__(self, errand: Errand, memory: PbxMemory, name: str) -> None:
-        super().__init__(errand.part, part_at_once=None, memory=memory, name=name)
+        super().__init__(errand.portion.part, part_at_once=None, memory=memory, name=name)
         self._loop = asyncio.get_running_loop()
         self._partitions = iter(errand.parcel.partitions if isinstance(errand.parcel, Parcel) else ())
 
@@ -55,6 +56,7 @@ class WorkerSide(WorkerPlugin):
         self._seats: dict[str, FarSeat] = {}
         self._worker: Worker | None = None
         self._memory: PbxMemory | None = None
+        self._portion = Portion(-1, 1.0)
 
     def setup(self, worker: Worker) -> None:
         """The worker has it from now on."""
@@ -76,10 +78,13 @@ class WorkerSide(WorkerPlugin):
         for seat in tuple(self._seats.values()):
             seat.hear(seat.stop.set)
 
-    def set_part(self, part: float) -> None:
-        """The run's limits are shared out anew."""
+    def set_portion(self, portion: Portion) -> None:
+        """The run's limits are shared out anew; what was overtaken on its way says nothing any more."""
+        if portion.number <= self._portion.number:
+            return
+        self._portion = portion
         for seat in tuple(self._seats.values()):
-            seat.hear(seat.set_part, part)
+            seat.hear(seat.set_part, portion.part)
 
     def lower(self, but: str) -> None:
         """The errand of this key has found that the PBX has too much to do; the others shall heed it."""
@@ -92,6 +97,9 @@ class WorkerSide(WorkerPlugin):
         name = self._worker.address if self._worker is not None else ""
         seat = FarSeat(errand, self._memory or PbxMemory(), name)
         self._seats[key] = seat
+        # What was said meanwhile counts, whatever the errand was told when it set out.
+        self._portion = max(self._portion, errand.portion)
+        seat.set_part(self._portion.part)
         try:
             async with asyncio.TaskGroup() as group:
                 telling = group.create_task(self._tell_now_and_then(key, seat))
