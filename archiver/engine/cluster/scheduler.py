@@ -15,7 +15,7 @@ from archiver.engine.cluster.errand import Answer, Errand, FarNews
 from archiver.engine.cluster.versions import PACKAGES, check_versions, fingerprint
 from archiver.errors import ClusterUnreachable, SettingsError, WorkersDiffer
 
-_CONNECT_S = 10.0
+_CONNECT_S = 5.0
 _TELL_S = 5.0
 _PATIENT_TTL_S = 60.0
 _EXTRA = "work on a cluster needs the extra `cluster`: pip install 'recording-archiver[cluster]'"
