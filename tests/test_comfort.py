@@ -20,26 +20,6 @@ from archiver.reports.plan import PlanReport, Volume
 PROGRAM = [sys.executable, "-m", "archiver"]
 
 
-@pytest.mark.parametrize(
-    ("sections", "key"),
-    [
-        ({"cluster": {"scheduler": "tcp://scheduler.example:8786"}}, "cluster.scheduler"),
-    ],
-)
-@pytest.mark.parametrize(
-    "command", [("run", "--since", SINCE), ("plan", "--since", SINCE), ("status",)], ids=lambda c: c[0]
-)
-def test_a_setting_that_this_version_cannot_serve_is_refused_by_every_command(
-    tmp_path: Path, command: tuple[str, ...], sections: dict[str, dict[str, object]], key: str
-) -> None:
-    with rig(tmp_path, []) as it:
-        it.configure(**sections)
-        said = it.command(*command)
-        assert (said.code, said.out) == (2, "")
-        assert key in said.err
-        assert not it.root.exists()
-
-
 def test_a_pbx_that_is_not_there_is_described_in_words(tmp_path: Path) -> None:
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
