@@ -12,7 +12,7 @@ from archiver.engine.cluster.counts import Counts
 from archiver.engine.cluster.errand import Answer, Errand, FarNews, Work
 from archiver.engine.cluster.scheduler import Lost, Scheduler
 from archiver.engine.cluster.shares import Shares
-from archiver.errors import ArchiverError, ClaimLost, ClusterError, ClusterUnreachable, NotShared
+from archiver.errors import ArchiverError, ClaimLost, ClusterError, ClusterUnreachable, NotShared, first_of
 from archiver.pipeline.run import Failure
 
 _LOOK_EVERY_S = 0.5
@@ -217,10 +217,18 @@ class Crew:
         for address in [address for address in self._fit if address not in there]:
             del self._fit[address]
         self._unfit &= there.keys()
-        for address, threads in there.items():
-            if address in self._fit or address in self._unfit:
-                continue
-            wrong = await self._wrong_with(address)
+        new = [address for address in there if address not in self._fit and address not in self._unfit]
+        try:
+            async with asyncio.TaskGroup() as group:
+                looks = [group.create_task(self._wrong_with(address)) for address in new]
+        except* ClusterError as errors:
+            lost = first_of(errors)
+        else:
+            lost = None
+        if lost is not None:
+            raise lost
+        for address, look in zip(new, looks, strict=True):
+            wrong, threads = look.result(), there[address]
             if wrong and strict:
                 raise NotShared(f"worker {address}: {wrong}")
             if wrong:

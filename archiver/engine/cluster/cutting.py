@@ -15,6 +15,7 @@ _WANTED_S = 60.0
 """At a parcel's end fewer are fetched at a time, and the next one has to set out: that must be a small part of it. A dead
 worker loses no more than the listing."""
 _LEAST_S = 5.0
+_GROWTH = 4
 
 
 class Cutter:
@@ -48,7 +49,9 @@ class Cutter:
         count = self._at_once
         if self._following is None:
             hands, left = self._hands(), len(self._left)
-            count = max(min(count, ceil(left / (2 * hands))), min(self._least, ceil(left / hands)))
+            # One alone has nobody to finish together with.
+            fair = left if hands == 1 else ceil(left / (2 * hands))
+            count = max(min(count, fair), min(self._least, ceil(left / hands)))
         taken = tuple(self._left.popleft() for _ in range(min(count, len(self._left))))
         account_id = taken[0].account_id
         with_due = whole and not self._left and account_id in self._owed
@@ -70,7 +73,7 @@ class Cutter:
         """Learn from a parcel that is done."""
         if parcel.partitions:
             per_s = len(parcel.partitions) / max(seconds, 0.001)
-            self._at_once = max(1, min(2 * self._at_once, int(_WANTED_S * per_s), _MOST))
+            self._at_once = max(1, min(_GROWTH * self._at_once, int(_WANTED_S * per_s), _MOST))
             self._least = max(1, min(int(_LEAST_S * per_s), _MOST))
 
 
