@@ -327,7 +327,7 @@ async def test_whatever_a_new_worker_answers_only_keeps_that_worker_from_work(er
     stop = asyncio.Event()
     crew = Crew("tcp://nobody:1", "run", Terms(4, 1.0, examine), watcher=Silent(), stop=stop)
     crew._scheduler = Scheduler(None, "tcp://nobody:1", "run")
-    assert type(error).__name__ in await crew._wrong_with("tcp://new:1")
+    assert type(error).__name__ in str(await crew._wrong_with("tcp://new:1"))
 
 
 # What a worker remembers of the PBX

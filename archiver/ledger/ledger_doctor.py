@@ -2,13 +2,13 @@
 
 import os
 import stat
-from collections.abc import Iterator
 
 from sqlalchemy import Connection
 
 from archiver.check import Check, failed
 from archiver.errors import LedgerError
 from archiver.ledger.ledger import sqlite_backend
+from archiver.ledger.looks import in_turn
 from archiver.ledger.postgresql_address import INSTALL, is_postgresql
 from archiver.ledger.schema import is_current
 from archiver.ledger.sqlite import SqliteBackend
@@ -46,23 +46,8 @@ def _examine_file(url: str) -> tuple[Check, ...]:
     place = Check("place", "ok", f"{backend.path}, on a local disk")
     if not is_there:
         return (place, Check("schema", "ok", "there is no ledger yet: the first run makes it"))
-    return (place, *_opened(backend))
-
-
-def _opened(backend: SqliteBackend) -> Iterator[Check]:
-    """The first that fails ends it."""
-    errors: tuple[type[Exception], ...] = (LedgerError, *backend.errors)
-    connection, name = None, "open"
-    try:
-        connection = backend.connect(create=False)
-        for look in (_schema, _write, _private):
-            name = look.__name__.removeprefix("_")
-            yield look(connection, backend)
-    except errors as error:
-        yield failed(name, backend.explain(error))
-    finally:
-        if connection is not None:
-            connection.close()
+    looks = (_schema, _write, _private)
+    return (place, *in_turn(backend, lambda: backend.connect(create=False), looks, opening="open"))
 
 
 def _schema(connection: Connection, backend: SqliteBackend) -> Check:

@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from archiver.check import Check, failed
 from archiver.errors import LedgerError
 from archiver.ledger.ledger import postgres_backend
+from archiver.ledger.looks import in_turn
 from archiver.ledger.postgresql import PostgresBackend
 from archiver.ledger.schema import is_current
 
@@ -22,20 +23,14 @@ def examine(url: str) -> Iterator[Check]:
     except LedgerError as error:
         yield failed("place", error)
         return
-    errors: tuple[type[Exception], ...] = (LedgerError, *backend.errors)
-    connection, name = None, "place"
-    try:
+
+    def connect() -> Connection:
         connection = backend.connect(create=True)
         connection.exec_driver_sql(_LOCK_TIMEOUT)
         connection.commit()
-        for look in (_place, _schema, _write, _private, _durable):
-            name = look.__name__.removeprefix("_")
-            yield look(connection, backend)
-    except errors as error:
-        yield failed(name, backend.explain(error))
-    finally:
-        if connection is not None:
-            connection.close()
+        return connection
+
+    yield from in_turn(backend, connect, (_place, _schema, _write, _private, _durable), opening="place")
 
 
 def _place(connection: Connection, backend: PostgresBackend) -> Check:

@@ -12,7 +12,7 @@ from archiver.engine.cluster.counts import Counts
 from archiver.engine.cluster.errand import Answer, Errand, FarNews, Work
 from archiver.engine.cluster.scheduler import Lost, Scheduler
 from archiver.engine.cluster.shares import Shares
-from archiver.errors import ArchiverError, ClaimLost, ClusterError, ClusterUnreachable, NotShared, first_of
+from archiver.errors import ArchiverError, ClaimLost, ClusterError, ClusterUnreachable, NotShared
 from archiver.pipeline.run import Failure
 
 _LOOK_EVERY_S = 0.5
@@ -218,17 +218,12 @@ class Crew:
             del self._fit[address]
         self._unfit &= there.keys()
         new = [address for address in there if address not in self._fit and address not in self._unfit]
-        try:
-            async with asyncio.TaskGroup() as group:
-                looks = [group.create_task(self._wrong_with(address)) for address in new]
-        except* ClusterError as errors:
-            lost = first_of(errors)
-        else:
-            lost = None
-        if lost is not None:
-            raise lost
+        async with asyncio.TaskGroup() as group:
+            looks = [group.create_task(self._wrong_with(address)) for address in new]
         for address, look in zip(new, looks, strict=True):
             wrong, threads = look.result(), there[address]
+            if isinstance(wrong, ClusterError):
+                raise wrong
             if wrong and strict:
                 raise NotShared(f"worker {address}: {wrong}")
             if wrong:
@@ -237,14 +232,15 @@ class Crew:
             else:
                 self._fit[address] = threads
 
-    async def _wrong_with(self, address: str) -> str:
+    async def _wrong_with(self, address: str) -> str | ClusterError:
+        """What keeps a worker from being of use, empty when nothing does; the error when nobody can be asked."""
         try:
             async with asyncio.timeout(_EXAMINED_S):
                 return await self._terms.examine(self._scheduler, address)
         except TimeoutError:
             return f"it did not answer within {_EXAMINED_S:.0f} s"
-        except ClusterError:
-            raise
+        except ClusterError as error:
+            return error
         except Exception as error:  # noqa: BLE001 - whatever comes from a worker of others must not end the run
             return f"it can't be asked ({type(error).__name__}): is the same archiver installed there?"
 
