@@ -211,6 +211,8 @@ def test_no_log_line_shows_the_password_of_an_address() -> None:
     hidden = Redaction()
     hidden.hide(passwords("postgresql://u:a%40secret@host/db?sslpassword=another"))
     hidden.hide(passwords("postgresql://u@host/db"))
+    for odd in ("pa?ssword1", "pa#ssword2", "pa/ss@word3"):
+        assert odd in passwords(f"postgresql://u:{odd}@host/db")
     said = "failed: postgresql://u:a%40secret@host/db?sslpassword=another, a@secret, a%40secret, another; u@host"
     shown = hidden.clean(said)
     assert not {each for each in ("a%40secret", "a@secret", "another") if each in shown}

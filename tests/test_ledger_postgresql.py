@@ -1,6 +1,7 @@
 """The ledger in PostgreSQL beyond the common promise: several writers at once, lost connections, accounts that are held."""
 
 import asyncio
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,15 +11,23 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from archive_rig import until
 from ledgers import ACCOUNT, DAY, NOON, POSTGRESQL, PROGRESS, SHA, archived, failed, list_page, recording
 from postgres_proxy import Cut, wire
-from postgres_server import PASSWORD, PostgresServer, postgres, schema_of
+from postgres_server import PASSWORD, PostgresServer, give_to_owner, postgres, schema_of
 from sqlalchemy import Connection
 
-from archiver.errors import ArchiveInUse, ExitCode, LedgerError
+from archiver.errors import AccountTaken, ArchiveInUse, ExitCode, LedgerError, LedgerTooNew
 from archiver.ledger.ledger import SqlLedger, open_ledger
-from archiver.ledger.values import Outcome
-from archiver.recording import Status
+from archiver.ledger.values import Outcome, Run, Task, WindowState
+from archiver.ledger.values_reconciling import CdrFile
+from archiver.recording import Fixity, Status
+
+END_OTHERS = (
+    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+    "WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'"
+)
+HELD = "SELECT classid, objid FROM pg_locks WHERE locktype = 'advisory' AND granted ORDER BY 1, 2"
 
 WRITER = """
 import asyncio, random, sys
@@ -127,7 +136,7 @@ async def test_restarts_of_the_server_lose_nothing_and_do_nothing_twice(
     await ledger.close()
 
 
-@pytest.mark.parametrize("cut", Cut)
+@pytest.mark.parametrize("cut", [Cut.REQUEST, Cut.REPLY])
 async def test_a_transaction_whose_answer_is_lost_is_done_once(
     server: PostgresServer, url: str, tmp_path: Path, cut: Cut
 ) -> None:
@@ -176,6 +185,34 @@ async def test_who_stands_still_in_a_transaction_holds_up_nobody_for_long_and_do
     await other.close()
 
 
+async def test_who_stands_still_halfway_through_a_page_holds_up_nobody_and_writes_it_afterwards(
+    server: PostgresServer, url: str, tmp_path: Path
+) -> None:
+    async with wire(server.port) as proxy:
+        still = await open_ledger(server.url(schema_of(tmp_path), port=proxy.port), standstill_s=0.3)
+        other = await open_ledger(url, standstill_s=0.3)
+        run = await still.begin_run("still", started_at=NOON)
+        proxy.arm(b"202605-0", Cut.REST)
+        rows = [recording(f"202605-{number}") for number in range(500)]
+        async with asyncio.TaskGroup() as group:
+            listing = group.create_task(list_page(still, run, *rows))
+            copying = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE 'COPY%' AND wait_event = 'ClientRead'"
+            await asyncio.to_thread(until, lambda: POSTGRESQL.ask(tmp_path, copying) == [(1,)])
+            # It takes the ledger for itself.
+            await other.begin_run("other", started_at=NOON)
+        assert (proxy.cuts, len(listing.result())) == (1, 500)
+        await still.close()
+        await other.close()
+
+
+def until_locked(folder: Path) -> None:
+    """Until somebody has written something and not ended it."""
+    while POSTGRESQL.ask(folder, "SELECT count(*) > 0 FROM pg_stat_activity WHERE backend_xid IS NOT NULL") != [
+        (True,)
+    ]:
+        time.sleep(0.01)
+
+
 async def test_a_read_that_loses_its_connection_is_done_again(server: PostgresServer, tmp_path: Path) -> None:
     async with wire(server.port) as proxy:
         ledger = await open_ledger(server.url(schema_of(tmp_path), port=proxy.port))
@@ -215,6 +252,100 @@ async def test_a_server_that_stays_away_is_the_error_of_every_later_call(
             await open_ledger(url)
     finally:
         await asyncio.to_thread(server.control, "start")
+
+
+async def test_who_knows_that_the_ledger_is_there_waits_for_a_server_that_is_away_at_the_beginning(
+    server: PostgresServer, url: str
+) -> None:
+    await (await open_ledger(url)).close()
+    await asyncio.to_thread(server.control, "stop", "-m", "immediate")
+    async with asyncio.TaskGroup() as group:
+        opening = group.create_task(open_ledger(url, create=False, patience_s=60, wait=True))
+        await asyncio.sleep(0.3)
+        assert not opening.done()
+        await asyncio.to_thread(server.control, "start")
+    assert await opening.result().last_run() is None
+    await opening.result().close()
+
+
+async def test_a_server_that_comes_back_without_what_it_had_taken_is_not_written_to(
+    server: PostgresServer, url: str, tmp_path: Path
+) -> None:
+    ledger = await open_ledger(url, patience_s=60)
+    run = await ledger.begin_run("first", started_at=NOON)
+    await list_page(ledger, run, recording("a"))
+    backup = tmp_path / "backup"
+    await asyncio.to_thread(server.control, "stop")
+    shutil.copytree(server.data, backup)
+    await asyncio.to_thread(server.control, "start")
+    await list_page(ledger, run, recording("b"))
+    await asyncio.to_thread(restore, server, backup)
+    for _ in range(2):
+        with pytest.raises(LedgerError, match="lacks what it had taken"):
+            await list_page(ledger, run, recording("c"))
+    with pytest.raises(LedgerError, match="lacks"):
+        await ledger.close()
+    assert POSTGRESQL.ask(tmp_path, "SELECT recording_id FROM entries") == [("a",)]
+
+
+def restore(server: PostgresServer, backup: Path) -> None:
+    server.control("stop")
+    shutil.rmtree(server.data)
+    shutil.copytree(backup, server.data)
+    give_to_owner(server.data)
+    server.control("start")
+
+
+async def test_a_standby_that_is_about_to_take_over_is_waited_for(
+    server: PostgresServer, url: str, tmp_path: Path
+) -> None:
+    ledger = await open_ledger(url, patience_s=60)
+    run = await ledger.begin_run("first", started_at=NOON)
+    set_read_only(server, "on")
+    async with asyncio.TaskGroup() as group:
+        listing = group.create_task(list_page(ledger, run, recording("a")))
+        await asyncio.sleep(0.3)
+        assert not listing.done()
+        set_read_only(server, "off")
+    assert POSTGRESQL.ask(tmp_path, "SELECT recording_id FROM entries") == [("a",)]
+    await ledger.close()
+
+
+def set_read_only(server: PostgresServer, value: str) -> None:
+    """As a standby is, for all connections that are made from now on; those of before are ended."""
+    server.ask("", f"ALTER SYSTEM SET default_transaction_read_only = {value}")
+    server.ask("", "SELECT pg_reload_conf()")
+    while server.ask("", "SHOW default_transaction_read_only") != [(value,)]:
+        time.sleep(0.02)
+    server.ask("", END_OTHERS)
+
+
+async def test_a_ledger_that_a_newer_program_upgrades_meanwhile_is_not_written_to_any_more(
+    url: str, tmp_path: Path
+) -> None:
+    ledger = await open_ledger(url)
+    run = await ledger.begin_run("first", started_at=NOON)
+    POSTGRESQL.ask(tmp_path, "UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(LedgerTooNew, match="upgraded by another program"):
+        await list_page(ledger, run, recording("a"))
+    with pytest.raises(LedgerTooNew):
+        await ledger.close()
+    assert POSTGRESQL.ask(tmp_path, "SELECT count(*) FROM entries") == [(0,)]
+
+
+async def test_whoever_leads_takes_its_accounts_back_after_a_restart_without_being_asked_for_anything(
+    server: PostgresServer, url: str
+) -> None:
+    ledger = await open_ledger(url, beat_s=0.1)
+    await ledger.begin_run("first", started_at=NOON, holding=[ACCOUNT])
+    before = server.ask("", HELD)
+    await asyncio.to_thread(server.control, "restart", "-m", "immediate")
+    await asyncio.to_thread(until, lambda: server.ask("", HELD) == before)
+    other = await open_ledger(url)
+    with pytest.raises(ArchiveInUse):
+        await other.begin_run("second", started_at=NOON, holding=[ACCOUNT])
+    await other.close()
+    await ledger.close()
 
 
 async def test_an_account_is_held_by_one_run_and_is_free_when_its_process_dies(url: str, tmp_path: Path) -> None:
@@ -257,11 +388,7 @@ async def test_an_account_that_another_took_during_an_outage_ends_the_writer(
         ledger = await open_ledger(server.url(schema_of(tmp_path), port=proxy.port), patience_s=20)
         run = await ledger.begin_run("first", started_at=NOON)
         await ledger.hold_accounts(run, [ACCOUNT])
-        server.ask(
-            "",
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name <> 'psql' "
-            "AND pid <> pg_backend_pid() AND backend_type = 'client backend'",
-        )
+        server.ask("", END_OTHERS)
         other = await open_ledger(url)
         await until_held(other, ACCOUNT)
         for _ in range(2):
@@ -270,6 +397,66 @@ async def test_an_account_that_another_took_during_an_outage_ends_the_writer(
         with pytest.raises(ArchiveInUse):
             await ledger.close()
         await other.close()
+
+
+async def test_what_another_run_had_and_gave_back_during_an_outage_is_not_written_to(
+    server: PostgresServer, url: str
+) -> None:
+    ledger = await open_ledger(url)
+    run = await ledger.begin_run("first", started_at=NOON, holding=[ACCOUNT])
+    (task,) = await list_page(ledger, run, recording("a"))
+    server.ask("", END_OTHERS)
+    other = await open_ledger(url)
+    await until_held(other, ACCOUNT)
+    second = await other.last_run()
+    assert second is not None
+    (again,) = await list_page(other, second, recording("a"))
+    await other.settle(second, archived(again))
+    await other.close()
+    await ledger.settle(run, failed(task, Status.MISSING))
+    with pytest.raises(AccountTaken, match="another run works on it by now"):
+        await ledger.flush()
+    with pytest.raises(AccountTaken):
+        await ledger.close()
+    other = await open_ledger(url)
+    assert await other.statuses(ACCOUNT, ["a"]) == {"a": Status.ARCHIVED}
+    await other.close()
+
+
+@pytest.mark.parametrize("what", ["page", "outcome", "window", "due", "asked", "cdrs"])
+async def test_a_process_beside_one_whose_account_another_run_has_by_now_writes_nothing(url: str, what: str) -> None:
+    leads, beside = await open_ledger(url), await open_ledger(url)
+    run = await leads.begin_run("first", started_at=NOON, holding=[ACCOUNT])
+    beside.work_beside(run)
+    (task,) = await list_page(beside, run, recording("a"))
+    await leads.close()
+    other = await open_ledger(url)
+    await other.begin_run("second", started_at=NOON, holding=[ACCOUNT])
+    with pytest.raises(AccountTaken, match="another run works on it by now"):
+        await late_write(beside, run, task, what)
+    assert await other.statuses(ACCOUNT, ["a", "b"]) == {"a": Status.PENDING}
+    assert await other.calendar(ACCOUNT) == []
+    assert await other.cdr_files(ACCOUNT) == []
+    await other.close()
+    with pytest.raises(AccountTaken):
+        await beside.close()
+
+
+async def late_write(ledger: SqlLedger, run: Run, task: Task, what: str) -> None:
+    match what:
+        case "page":
+            await list_page(ledger, run, recording("b"))
+        case "outcome":
+            await ledger.settle(run, failed(task, Status.MISSING))
+            await ledger.flush()
+        case "window":
+            await ledger.finish_window(ACCOUNT, DAY, state=WindowState.COMPLETE, scanned_at=NOON)
+        case "due":
+            await ledger.claim_due(run, ACCOUNT, at=NOON, limit=10)
+        case "asked":
+            await ledger.ask_for(ACCOUNT, [DAY])
+        case _:
+            await ledger.record_cdr_file(CdrFile(ACCOUNT, NOON.date(), 0, "k", Fixity(1, SHA), 1, NOON))
 
 
 async def test_a_long_walk_sees_one_moment_and_holds_up_nobody(url: str) -> None:

@@ -158,17 +158,16 @@ def test_a_schema_that_another_process_made_meanwhile_is_taken(tmp_path: Path) -
     backend.close(connection)
 
 
-def test_a_ledger_opens_fast_and_without_alembic(tmp_path: Path) -> None:
+def test_a_ledger_is_made_and_opened_without_alembic_which_is_slow_to_import(tmp_path: Path) -> None:
     code = (
-        "import asyncio, sys, time\nfrom archiver.ledger.ledger import open_ledger\n"
-        "async def f():\n    start = time.perf_counter()\n    ledger = await open_ledger(sys.argv[1])\n"
-        "    print(time.perf_counter() - start)\n    await ledger.close()\n"
+        "import asyncio, sys\nfrom archiver.ledger.ledger import open_ledger\n"
+        "async def f():\n    ledger = await open_ledger(sys.argv[1])\n    await ledger.close()\n"
         "asyncio.run(f())\nassert 'alembic' not in sys.modules\n"
     )
     for _ in ("fresh", "current"):
         command = [sys.executable, "-c", code, f"sqlite:///{tmp_path}/ledger"]
-        took = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-        assert float(took) < 0.5
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
 
 def test_the_backend_keeps_its_promise_of_durability(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

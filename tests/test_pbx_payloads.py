@@ -245,7 +245,10 @@ def test_another_account_s_row_stops_the_run(field: str) -> None:
         assert read(**{field: same}).account_id == ACCOUNT
 
 
-@pytest.mark.parametrize("odd", [None, 7, "text", [], {}, {"_id": 7}, {"_id": ""}, {"_id": "x" * 1025}, {"name": "x"}])
+@pytest.mark.parametrize(
+    "odd",
+    [None, 7, "text", [], {}, {"_id": 7}, {"_id": ""}, {"_id": "x" * 1025}, {"_id": "\U00023456" * 300}, {"name": "x"}],
+)
 def test_a_row_that_can_t_be_named_is_counted_and_the_page_goes_on(odd: Any) -> None:
     """Row 14."""
     found = payloads.recordings_page(listed(row(), odd, row(_id="2")), account_id=ACCOUNT)

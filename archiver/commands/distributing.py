@@ -106,7 +106,7 @@ async def work_parcel(share: Share, parcel: Parcel, seat: CountingSeat) -> Ended
         destination = open_elsewhere(settings)
         stack.callback(destination.close)
         await seen_through(destination.join)
-        ledger = await open_ledger(settings.ledger_url(), create=False)
+        ledger = await open_ledger(settings.ledger_url(), create=False, wait=True)
         stack.push_async_callback(close_quietly, ledger)
         claim = await ledger.begin_claim(share.run, parcel.account_id, parcel.name, holder=seat.name, at=utc_now())
         if isinstance(claim, DoneBefore):

@@ -188,7 +188,7 @@ async def reconcile_elsewhere(share: ReconcileShare, partition: AccountDays, sea
         destination = await seen_through(lambda: open_elsewhere(settings))
         stack.callback(destination.close)
         await seen_through(destination.join)
-        ledger = await open_ledger(settings.ledger_url(), create=False)
+        ledger = await open_ledger(settings.ledger_url(), create=False, wait=True)
         stack.push_async_callback(_close, ledger)
         claim = await ledger.begin_claim(
             share.job.run, partition.account_id, str(partition.period), holder=f"{who()} {os.getpid()}", at=utc_now()

@@ -118,8 +118,9 @@ async def work_beside(share: Share, seat: Seat) -> Ended:
         destination = open_destination(share.settings, durable=share.settings.archive.durable, make=False)
         stack.callback(destination.close)
         await seen_through(destination.join)
-        ledger = await open_ledger(share.settings.ledger_url(), create=False)
+        ledger = await open_ledger(share.settings.ledger_url(), create=False, wait=True)
         stack.push_async_callback(close_quietly, ledger)
+        ledger.work_beside(share.run)
         return await work(share, seat, destination, ledger)
 
 

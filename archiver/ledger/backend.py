@@ -82,6 +82,15 @@ class Backend(Protocol):
         """
         ...
 
+    @property
+    def beat_s(self) -> float:
+        """How often a connection that holds accounts must be used, lest its loss go unnoticed; 0: it can't be lost."""
+        ...
+
+    def is_away(self, error: Exception) -> bool:
+        """Whether the error is that of a database that can't be reached just now, and may be later."""
+        ...
+
     def is_there(self) -> bool:
         """Whether there is a ledger to open.
 
@@ -100,6 +109,13 @@ class Backend(Protocol):
 
     def explain(self, error: Exception) -> LedgerError:
         """The ledger's own error for one of the driver, SQLAlchemy or the operating system."""
+        ...
+
+    def watch_revision(self, connection: Connection) -> None:
+        """From now on a transaction that writes fails when the schema was upgraded meanwhile by a newer program.
+
+        A file needs no such watch: the archive's lock keeps others away.
+        """
         ...
 
     def close(self, connection: Connection) -> None:

@@ -26,6 +26,10 @@ class ClaimLedger(Ledger, Protocol):
         """
         ...
 
+    def work_beside(self, run: Run) -> None:
+        """From now on whatever this object writes is for a run that another process leads, as if it had begun here."""
+        ...
+
     def work_under(self, claim: Claim) -> None:
         """From now on whatever this object writes for a run is written under a claim, or raises ClaimLost."""
         ...

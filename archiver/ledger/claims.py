@@ -8,8 +8,8 @@ from sqlalchemy import Connection, Select, select, update
 from archiver.ledger.backend import lock_accounts, portions
 from archiver.ledger.columns import plain
 from archiver.ledger.entries import KNOWN_COLUMNS, find_account, find_metadata, known_of, recording_of, task_of
-from archiver.ledger.fencing import check_claim
-from archiver.ledger.tables import entries
+from archiver.ledger.fencing import check_right
+from archiver.ledger.tables import accounts, entries
 from archiver.ledger.values import Task
 from archiver.ledger.values_claims import Claim
 
@@ -34,7 +34,7 @@ def claim_due(
     connection: Connection, run_no: int, account_id: str, *, at: int, limit: int, claim: Claim | None = None
 ) -> Sequence[Task]:
     """See the ledger's promise; runs within the caller's transaction."""
-    check_claim(connection, claim)
+    check_right(connection, claim, run_no, accounts.c.account_id == plain(account_id))
     account_no = find_account(connection, plain(account_id))
     if account_no is None or limit < 1:
         return []

@@ -8,7 +8,8 @@ from archiver.errors import LedgerDamaged, LedgerError
 
 _DAMAGE = frozenset({"XX001", "XX002"})
 _ABOUT_VALUES = frozenset({"22", "23", "42"})
-_LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03"})
+# Among them: it is a standby that was not promoted yet, or a server that was.
+_LOST = frozenset({"57P01", "57P02", "57P03", "57P05", "25P03", "25006"})
 _LOST_CLASS = "08"
 _MOST_LETTERS = 300
 

@@ -131,12 +131,12 @@ class _Source:
         holder = self._holder
         if holder is None:
             raise LedgerError("The ledger's connection is closed.")
+        # No run begins from here on, not even one with an account of its own.
+        self.backend.begin(holder, write=True)
         names = [str(name) for name in holder.exec_driver_sql("SELECT account_id FROM accounts").scalars()]
-        holder.rollback()
         refused = self.backend.hold(holder, names)
         if refused is not None:
             raise ArchiveInUse(f"the account {original(refused)} is being worked on by a run (by the ledger's word)")
-        self.backend.begin(holder, write=True)
         self._reader = self.backend.connect_to_read()
         self.backend.begin(self._reader, write=False)
         check_whole(self.backend, self._reader, self._place)

@@ -9,7 +9,10 @@ from typing import Any, Generic, TypeVar
 from sqlalchemy import Connection, Executable, Result, Row
 
 from archiver.ledger.backend import Backend
+from archiver.ledger.columns import plain
+from archiver.ledger.fencing import check_right
 from archiver.ledger.settling import Settled
+from archiver.ledger.tables import accounts
 from archiver.ledger.values_claims import Claim
 from archiver.ledger.writer import Writer
 
@@ -26,6 +29,7 @@ class LedgerCore:
         self._backend = backend
         self._writer = writer
         self._claim: Claim | None = None
+        self._run_no: int | None = None
 
     async def flush(self) -> None:
         """See the promise."""
@@ -42,6 +46,18 @@ class LedgerCore:
     async def close(self) -> None:
         """See the promise; raises what kept something accepted from being written. A second call does nothing."""
         await self._writer.close()
+
+    async def _write_for(
+        self, account_id: str, job: Callable[[Connection], _T], *, run_no: int | None = None, shared: bool = False
+    ) -> _T:
+        """Run a job that writes to an account for a run, if that still may; without `run_no` for this object's own."""
+        claim, run_no = self._claim, run_no or self._run_no
+
+        def write(connection: Connection) -> _T:
+            check_right(connection, claim, run_no, accounts.c.account_id == plain(account_id))
+            return job(connection)
+
+        return await self._writer.write(write, shared=shared)
 
     async def _walked(
         self, chosen: Executable, make: "Callable[[Connection, Sequence[Row[Any]]], Sequence[_T]]"

@@ -1,12 +1,12 @@
-"""Claims in the ledger: an attempt at a partition writes only as long as nobody has taken the partition over."""
+"""Who may write: an attempt at a partition as long as nobody has taken it over, a run until a later one has the account."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import cast
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import ColumnElement, Connection, insert, select, update
 
 from archiver.errors import AccountTaken, ClaimLost
-from archiver.ledger.backend import portions
+from archiver.ledger.backend import is_shared, portions
 from archiver.ledger.columns import from_milliseconds, original, plain
 from archiver.ledger.entries import account_number, find_account
 from archiver.ledger.tables import accounts, attempts, entries, partition_claims
@@ -47,14 +47,29 @@ def begin_claim(
     return Claim(claim_no, run_no, account_id, frozenset(connection.execute(lost).scalars()))
 
 
-def check_claim(connection: Connection, claim: Claim | None) -> None:
+def check_right(connection: Connection, claim: Claim | None, run_no: int | None, which: ColumnElement[bool]) -> None:
+    """See to it, within a transaction that writes for a run, that it may; `which` are the accounts that it writes to.
+
+    Under a claim it may as long as that is held, without one as long as no later run has taken an account: a run's hold
+    is its connection's, and who has another one does not notice at once when that is lost.
+
+    Raises:
+        ClaimLost, AccountTaken: nothing of the transaction may be committed.
+    """
+    if claim is not None:
+        check_claim(connection, claim)
+    elif run_no is not None and is_shared(connection):
+        taken = select(accounts.c.account_id).where(which, accounts.c.run_no > run_no).limit(1)
+        if (account_id := connection.execute(taken).scalar()) is not None:
+            raise _taken(original(account_id))
+
+
+def check_claim(connection: Connection, claim: Claim) -> None:
     """See to it, within a transaction that writes, that it may: the claim is held, and its run holds the account.
 
     Raises:
         ClaimLost: not any more; nothing of the transaction may be committed.
     """
-    if claim is None:
-        return
     chosen = (
         select(partition_claims.c.state, accounts.c.run_no)
         .join(accounts, accounts.c.account_no == partition_claims.c.account_no)
@@ -62,11 +77,15 @@ def check_claim(connection: Connection, claim: Claim | None) -> None:
     )
     found = connection.execute(chosen).first()
     if found is not None and found.run_no != claim.run_no:
-        raise AccountTaken(f"account {claim.account_id[:64]!a}: another run works on it by now; nothing was written")
+        raise _taken(claim.account_id)
     if found is None or found.state != ClaimState.HELD.value:
         raise ClaimLost(
             f"account {claim.account_id[:64]!a}: the partition is somebody else's by now; nothing was written"
         )
+
+
+def _taken(account_id: str) -> AccountTaken:
+    return AccountTaken(f"account {account_id[:64]!a}: another run works on it by now; nothing was written")
 
 
 def end_claim(connection: Connection, claim: Claim, state: ClaimState, *, at_ms: int, report: bytes) -> None:

@@ -32,21 +32,28 @@ async def open_ledger(
     busy_timeout_s: float = 30.0,
     patience_s: float = 120.0,
     standstill_s: float = 30.0,
+    beat_s: float = 5.0,
+    wait: bool = False,
 ) -> "SqlLedger":
     """Open the ledger at `url`, `sqlite:///` and a path or `postgresql://`, and bring its schema up to date.
 
     With `create` a ledger that is not there yet is made, a file readable by this user alone; its folder, or the
     database and its schema, must exist. `busy_timeout_s` is how long a call waits while another process keeps a file
     locked, `patience_s` how long while a server that was there can't be reached. A process that is stopped in the
-    middle of a transaction loses it after `standstill_s`, lest all others wait. `close` it in the same event loop.
+    middle of a transaction loses it after `standstill_s`, lest all others wait. Who holds accounts looks every `beat_s`
+    whether the server still has the connection, and makes it anew. Who knows that it is there may `wait` for
+    a server that is away already at the beginning. `close` it in the same event loop.
 
     Raises:
         LedgerTooNew: a newer program wrote it; it was left untouched.
         LedgerError: it can't be opened, is no ledger, or lies on a network file system.
     """
-    backend = backend_of(url, busy_timeout_s=busy_timeout_s, patience_s=patience_s, standstill_s=standstill_s)
+    backend = backend_of(
+        url, busy_timeout_s=busy_timeout_s, patience_s=patience_s, standstill_s=standstill_s, beat_s=beat_s
+    )
     writer = Writer[Settled](backend, write_settled)
-    await writer.open(partial(schema.prepare, backend=backend), create=create)
+    prepare = partial(schema.prepare, backend=backend)
+    await writer.open(prepare, create=create, patience_s=patience_s if wait else 0.0)
     return SqlLedger(backend, writer)
 
 
@@ -55,7 +62,12 @@ class SqlLedger(RunLedger, ClaimingLedger, ProofLedger, RetentionLedger):
 
 
 def backend_of(
-    url: str, *, busy_timeout_s: float = 30.0, patience_s: float = 120.0, standstill_s: float = 0.0
+    url: str,
+    *,
+    busy_timeout_s: float = 30.0,
+    patience_s: float = 120.0,
+    standstill_s: float = 0.0,
+    beat_s: float = 0.0,
 ) -> Backend:
     """The database that the address names; nothing is opened yet.
 
@@ -63,11 +75,13 @@ def backend_of(
         LedgerError: it names none that is known, or its driver is not installed.
     """
     if is_postgresql(url):
-        return postgres_backend(url, patience_s=patience_s, standstill_s=standstill_s)
+        return postgres_backend(url, patience_s=patience_s, standstill_s=standstill_s, beat_s=beat_s)
     return sqlite_backend(url, busy_timeout_s=busy_timeout_s)
 
 
-def postgres_backend(url: str, *, patience_s: float, standstill_s: float = 0.0) -> "PostgresBackend":
+def postgres_backend(
+    url: str, *, patience_s: float, standstill_s: float = 0.0, beat_s: float = 0.0
+) -> "PostgresBackend":
     """The schema of a PostgreSQL database that the address leads to.
 
     Raises:
@@ -76,7 +90,9 @@ def postgres_backend(url: str, *, patience_s: float, standstill_s: float = 0.0) 
     address = address_of(url)
     from archiver.ledger.postgresql import PostgresBackend
 
-    return PostgresBackend(address, patience_s=patience_s, standstill_s=standstill_s, revision=schema.NEWEST)
+    return PostgresBackend(
+        address, patience_s=patience_s, standstill_s=standstill_s, revision=schema.NEWEST, beat_s=beat_s
+    )
 
 
 def sqlite_backend(url: str, *, busy_timeout_s: float) -> SqliteBackend:

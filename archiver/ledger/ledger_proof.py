@@ -23,7 +23,6 @@ from archiver.ledger.backend import portions
 from archiver.ledger.base_repair import Repairable
 from archiver.ledger.columns import milliseconds
 from archiver.ledger.core import LedgerCore
-from archiver.ledger.fencing import check_claim
 from archiver.ledger.settling import settled_of, tries_of
 from archiver.ledger.values import (
     ArchivedEntry,
@@ -112,13 +111,7 @@ class ProofLedger(LedgerCore):
         Raises:
             LedgerError: among others, the part is known already.
         """
-        claim = self._claim
-
-        def record(connection: Connection) -> None:
-            check_claim(connection, claim)
-            reconciling.record_cdr_file(connection, file)
-
-        await self._writer.write(record)
+        await self._write_for(file.account_id, partial(reconciling.record_cdr_file, file=file))
 
     async def cdr_files(self, account_id: str | None = None, day: date | None = None) -> Sequence[CdrFile]:
         """See the promise."""
@@ -137,31 +130,30 @@ class ProofLedger(LedgerCore):
     ) -> None:
         """See the promise."""
         settled, at_ms = settled_of(run.run_no, settlement), milliseconds(at)
-        await self._writer.write(
-            partial(
-                repairing.replace_damaged,
-                run_no=run.run_no,
-                entry=entry,
-                settled=settled,
-                recording=recording,
-                at_ms=at_ms,
-            )
+        replace = partial(
+            repairing.replace_damaged,
+            run_no=run.run_no,
+            entry=entry,
+            settled=settled,
+            recording=recording,
+            at_ms=at_ms,
         )
+        await self._write_for(entry.account_id, replace, run_no=run.run_no)
 
     async def correct_entry(
         self, run: Run, entry: ArchivedEntry, *, fixity: Fixity | None = None, sidecar_sha256: bytes | None = None
     ) -> None:
         """See the promise."""
-        await self._writer.write(
-            partial(
-                repairing.correct_entry, run_no=run.run_no, entry=entry, fixity=fixity, sidecar_sha256=sidecar_sha256
-            )
+        correct = partial(
+            repairing.correct_entry, run_no=run.run_no, entry=entry, fixity=fixity, sidecar_sha256=sidecar_sha256
         )
+        await self._write_for(entry.account_id, correct, run_no=run.run_no)
 
     async def note_tries(self, run: Run, entry: ArchivedEntry, tries: Sequence[Attempt]) -> None:
         """See the promise."""
         noted = tries_of(run.run_no, entry.entry_id, tries)
-        await self._writer.write(partial(repairing.note_tries, entry=entry, tries=noted))
+        note = partial(repairing.note_tries, entry=entry, tries=noted)
+        await self._write_for(entry.account_id, note, run_no=run.run_no)
 
     async def unsealed(self, limit: int) -> Sequence[Unsealed]:
         """See the promise."""

@@ -10,7 +10,6 @@ from archiver.errors import ArchiveInUse
 from archiver.ledger import (
     claims,
     coverage,
-    fencing,
     pages,
     reading,
     runs,
@@ -55,6 +54,7 @@ class RunLedger(LedgerCore):
         begun = await self._writer.write(begin)
         if isinstance(begun, str):
             raise _in_use(begun)
+        self._has(begun, names)
         return begun
 
     async def hold_accounts(self, run: Run, account_ids: Collection[str]) -> None:
@@ -64,6 +64,16 @@ class RunLedger(LedgerCore):
         refused = await self._writer.write(hold)
         if refused is not None:
             raise _in_use(refused)
+        self._has(run, names)
+
+    def _has(self, run: Run, names: Sequence[str]) -> None:
+        self._run_no = run.run_no
+        if names and self._backend.beat_s:
+            self._writer.beat(self._backend.beat_s)
+
+    def work_beside(self, run: Run) -> None:
+        """See the promise."""
+        self._run_no = run.run_no
 
     async def end_run(self, run: Run, *, outcome: Outcome, ended_at: datetime, report: bytes) -> None:
         """See the promise."""
@@ -75,7 +85,8 @@ class RunLedger(LedgerCore):
     async def ask_for(self, account_id: str, windows: Sequence[Window]) -> None:
         """See the promise."""
         spans = [coverage.span_of(window) for window in windows]
-        await self._writer.write(partial(coverage.ask_for, account_id=account_id, spans=spans), shared=True)
+        ask = partial(coverage.ask_for, account_id=account_id, spans=spans)
+        await self._write_for(account_id, ask, shared=True)
 
     async def record_page(
         self,
@@ -109,20 +120,15 @@ class RunLedger(LedgerCore):
         self, account_id: str, window: Window, *, state: WindowState, scanned_at: datetime, reason: str = ""
     ) -> None:
         """See the promise."""
-        claim = self._claim
-
-        def finish(connection: Connection) -> None:
-            fencing.check_claim(connection, claim)
-            coverage.finish_window(
-                connection,
-                account_id,
-                coverage.span_of(window),
-                state=state,
-                scanned_at=seconds(scanned_at),
-                reason=reason,
-            )
-
-        await self._writer.write(finish, shared=True)
+        finish = partial(
+            coverage.finish_window,
+            account_id=account_id,
+            span=coverage.span_of(window),
+            state=state,
+            scanned_at=seconds(scanned_at),
+            reason=reason,
+        )
+        await self._write_for(account_id, finish, shared=True)
 
     async def calendar(self, account_id: str) -> Sequence[Piece]:
         """See the promise."""

@@ -12,9 +12,9 @@ from archiver.ledger.columns import plain
 from archiver.ledger.coverage import note_progress
 from archiver.ledger.decide import Facts, Known, Verdict, decide, facts_of
 from archiver.ledger.entries import account_number, find_account, find_known, find_metadata, recording_of, task_of
-from archiver.ledger.fencing import check_claim, recovered_of
+from archiver.ledger.fencing import check_right, recovered_of
 from archiver.ledger.pieces import Span
-from archiver.ledger.tables import entries, former_versions, listed_metadata
+from archiver.ledger.tables import accounts, entries, former_versions, listed_metadata
 from archiver.ledger.tally import TallyChange, weight
 from archiver.ledger.values import PageResult, Task, WindowProgress
 from archiver.ledger.values_claims import Claim, Recovered
@@ -82,8 +82,8 @@ class _Sorted:
 
 def record_page(connection: Connection, page: Page) -> PageResult:
     """See the ledger's promise; runs within the caller's transaction."""
-    check_claim(connection, page.claim)
     account_no = account_number(connection, plain(page.account_id))
+    check_right(connection, page.claim, page.run_no, accounts.c.account_no == account_no)
     lock_accounts(connection, [account_no])
     listed = {plain(row.recording_id): row for row in page.rows}
     rows = _sort(page, listed, find_known(connection, account_no, list(listed)))

@@ -8,6 +8,7 @@ from urllib.parse import quote, urlencode
 from archiver.errors import LedgerError
 
 _SCHEMES = re.compile(r"postgresql(\+psycopg)?://")
+_PORTS = re.compile(r"[\d,]*", re.ASCII)
 _PLAIN = re.compile(r"[\w.,:%/\[\] -]{0,200}")
 INSTALL = "A PostgreSQL ledger needs the package psycopg: install recording-archiver[postgresql]."
 _CONNECTION = {
@@ -68,7 +69,8 @@ def address_of(url: str) -> Address:
         raise LedgerError(_unreadable()) from None
     parameters = {name: str(value) for name, value in given.items() if value is not None}
     host, port, name = parameters.get("host", ""), parameters.get("port", ""), parameters.get("dbname", "")
-    if "@" in host or not all(_PLAIN.fullmatch(each) for each in (host, port, name)):
+    # Without a host what was meant as a password is read as a port.
+    if "@" in host or not _PORTS.fullmatch(port) or not all(_PLAIN.fullmatch(each) for each in (host, port, name)):
         raise LedgerError(_unreadable())
     place = f"postgresql://{host or 'localhost'}{':' + port if port else ''}/{name}"
     return Address({**_CONNECTION, **parameters}, place)

@@ -25,9 +25,18 @@ SHARED = f"pg_advisory_xact_lock_shared({EVERYTHING})"
 HOLD = lock_key("'hold ' || %s::text")
 # One message: the lock, which nobody who stands still keeps for long, and which table is the ledger's, seen with the lock.
 WRITE = (
-    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = {}; SELECT {}; "
-    "SELECT oid FROM pg_class WHERE relname = 'entries' "
+    "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL idle_in_transaction_session_timeout = {standstill_ms}; "
+    "SET LOCAL lock_timeout = {standstill_ms}; SELECT {lock}; SET LOCAL lock_timeout = 0; "
+    "SELECT oid, {revision} FROM pg_class WHERE relname = 'entries' "
     "AND relnamespace = (SELECT oid FROM pg_namespace WHERE nspname = current_schema())"
+)
+# While it is being made there may be no table yet.
+NO_REVISION, REVISION = "''", "(SELECT string_agg(version_num, ' ') FROM alembic_version)"
+# No timeout of the server's counts while it waits for a COPY's next rows, so who waits for the lock ends such a session.
+END_STANDSTILL = (
+    "SELECT pg_terminate_backend(pid) FROM pg_locks JOIN pg_stat_activity USING (pid) "  # noqa: S608 - our own words
+    f"WHERE locktype = 'advisory' AND granted AND (classid::bigint << 32) | objid::bigint = {EVERYTHING} "
+    "AND state = 'active' AND wait_event = 'ClientRead' AND query_start < now() - %s * interval '1 ms'"
 )
 READ = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 # In one message, so that the mark costs no time: it is in the ledger if and only if the transaction is.

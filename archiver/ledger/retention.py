@@ -13,6 +13,7 @@ from archiver.ledger.backend import portions
 from archiver.ledger.columns import from_milliseconds, from_seconds_or_none, milliseconds, original, plain, seconds
 from archiver.ledger.decide import Facts
 from archiver.ledger.entries import account_number, find_metadata
+from archiver.ledger.fencing import check_right
 from archiver.ledger.holding import newest_active
 from archiver.ledger.tables import (
     accounts,
@@ -102,6 +103,9 @@ def expire(
     connection: Connection, run_no: int, expiries: Sequence[Expiry], *, holds_through: int
 ) -> Sequence[Expiring]:
     """See the ledger's promise; runs within the caller's transaction."""
+    for portion in portions([expiry.entry_id for expiry in expiries]):
+        theirs = select(entries.c.account_no).where(entries.c.entry_id.in_(portion))
+        check_right(connection, None, run_no, accounts.c.account_no.in_(theirs))
     if newest_active(connection) > holds_through:
         return [Expiring.HELD] * len(expiries)
     tally = TallyChange()

@@ -9,8 +9,9 @@ from archiver.errors import LedgerError
 from archiver.ledger.backend import portions
 from archiver.ledger.columns import from_milliseconds, original, plain
 from archiver.ledger.entries import account_number
-from archiver.ledger.tables import accounts, runs
+from archiver.ledger.tables import accounts, partition_claims, runs
 from archiver.ledger.values import Outcome, Run
+from archiver.ledger.values_claims import ClaimState
 
 
 def begin_run(connection: Connection, run_id: str, *, started_ms: int) -> Run:
@@ -21,7 +22,7 @@ def begin_run(connection: Connection, run_id: str, *, started_ms: int) -> Run:
 
 
 def end_run(connection: Connection, run_no: int, *, outcome: Outcome, ended_ms: int, report: bytes) -> None:
-    """Note how a run ended.
+    """Note how a run ended; attempts that nobody waits for any more are lost, and write nothing from now on.
 
     Raises:
         LedgerError: the ledger knows no such run.
@@ -29,6 +30,9 @@ def end_run(connection: Connection, run_no: int, *, outcome: Outcome, ended_ms: 
     ended = update(runs).where(runs.c.run_no == run_no)
     if not connection.execute(ended.values(outcome=outcome.value, ended_ms=ended_ms, report=report)).rowcount:
         raise LedgerError(f"The ledger knows no run {run_no}: was it replaced by an older copy during the run?")
+    claims = partition_claims.c
+    held = update(partition_claims).where(claims.run_no == run_no, claims.state == ClaimState.HELD.value)
+    connection.execute(held.values(state=ClaimState.LOST.value, ended_ms=ended_ms))
 
 
 def hold_accounts(

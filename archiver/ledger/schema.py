@@ -44,6 +44,7 @@ def prepare(connection: Connection, backend: Backend) -> None:
     backend.begin(connection, write=False)
     _check_shape(connection)
     connection.rollback()
+    backend.watch_revision(connection)
 
 
 def is_current(connection: Connection, backend: Backend) -> bool:

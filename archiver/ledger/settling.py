@@ -24,8 +24,8 @@ from sqlalchemy.schema import CreateTable
 from archiver.errors import LedgerError
 from archiver.ledger.backend import insert_or, insert_rows, is_shared, lock_accounts
 from archiver.ledger.columns import milliseconds, plain, seconds, seconds_or_none
-from archiver.ledger.fencing import check_claim
-from archiver.ledger.tables import attempts, entries, former_versions, listed_metadata
+from archiver.ledger.fencing import check_claim, check_right
+from archiver.ledger.tables import accounts, attempts, entries, former_versions, listed_metadata
 from archiver.ledger.tally import TallyChange
 from archiver.ledger.values import Attempt, Former, Settlement
 from archiver.ledger.values_claims import Claim
@@ -101,12 +101,16 @@ class _Changes(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Settled:
-    """An outcome in the shape of columns: what it changes in the entry, the failed tries, and former versions to keep."""
+    """An outcome in the shape of columns: what it changes in the entry, the failed tries, and former versions to keep.
+
+    It is written for a run, under a claim or without one.
+    """
 
     changes: _Changes
     tries: Sequence[dict[str, Any]]
-    formers: Sequence[dict[str, Any]] = ()
-    claim: Claim | None = None
+    formers: Sequence[dict[str, Any]]
+    run_no: int
+    claim: Claim | None
 
 
 def settled_of(run_no: int, settlement: Settlement, claim: Claim | None = None) -> Settled:
@@ -143,9 +147,8 @@ def settled_of(run_no: int, settlement: Settlement, claim: Claim | None = None) 
         quarantined,
     )
     tries = tries_of(run_no, settlement.entry_id, settlement.failures)
-    return Settled(
-        changes, tries, [_former_row(run_no, settlement.entry_id, each) for each in settlement.formers], claim
-    )
+    formers = [_former_row(run_no, settlement.entry_id, each) for each in settlement.formers]
+    return Settled(changes, tries, formers, run_no, claim)
 
 
 def _former_row(run_no: int, entry_id: int, former: Former) -> dict[str, Any]:
@@ -181,9 +184,9 @@ def write_settled(connection: Connection, batch: Sequence[Settled]) -> None:
 
     Raises:
         LedgerError: an entry that the ledger does not hold; none of the batch may then be committed.
-        ClaimLost: likewise.
+        ClaimLost, AccountTaken: likewise.
     """
-    for claim in {settled.claim for settled in batch}:
+    for claim in {settled.claim for settled in batch if settled.claim is not None}:
         check_claim(connection, claim)
     after: dict[int, _Changes] = {}
     for settled in batch:
@@ -193,7 +196,10 @@ def write_settled(connection: Connection, batch: Sequence[Settled]) -> None:
     connection.execute(CreateTable(_staged, if_not_exists=True))
     insert_rows(connection, _staged, _Changes._fields, list(after.values()))
     if is_shared(connection):
-        lock_accounts(connection, connection.execute(_ACCOUNTS).scalars().all())
+        account_nos = connection.execute(_ACCOUNTS).scalars().all()
+        earliest = min((settled.run_no for settled in batch if settled.claim is None), default=None)
+        check_right(connection, None, earliest, accounts.c.account_no.in_(account_nos))
+        lock_accounts(connection, account_nos)
     tally = TallyChange()
     before = connection.execute(_COUNT).all()
     if sum(count for _, _, count, _ in before) != len(after):

@@ -51,6 +51,18 @@ class SqliteBackend:
         return (SQLAlchemyError, sqlite3.Error, OSError)
 
     @property
+    def beat_s(self) -> float:
+        """See the promise."""
+        return 0.0
+
+    def is_away(self, error: Exception) -> bool:  # noqa: ARG002 - the promise's
+        """See the promise; a file is there or not."""
+        return False
+
+    def watch_revision(self, connection: Connection) -> None:
+        """See the promise."""
+
+    @property
     def path(self) -> Path:
         """The file."""
         return self._path

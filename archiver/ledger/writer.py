@@ -7,6 +7,7 @@ writer is broken and every later call says so.
 
 import asyncio
 import contextlib
+import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Generic, TypeVar
@@ -19,6 +20,7 @@ from archiver.ledger.backend import Backend
 _T = TypeVar("_T")
 _Outcome = TypeVar("_Outcome")
 _MOST_RECOVERIES = 10
+_OPENED_AGAIN_S = 0.5
 
 
 class Writer(Generic[_Outcome]):
@@ -49,18 +51,37 @@ class Writer(Generic[_Outcome]):
         self._closed = False
         self._batch: list[_Outcome] = []
         self._timer: asyncio.TimerHandle | None = None
+        self._next_beat: asyncio.TimerHandle | None = None
+        self._beats: Future[None] | None = None
         self._in_flight = 0
         self._room = asyncio.Event()
 
-    async def open(self, prepare: Callable[[Connection], None], *, create: bool) -> None:
-        """Connect, then run `prepare`, which ends its own transactions; on an error nothing stays open."""
+    async def open(self, prepare: Callable[[Connection], None], *, create: bool, patience_s: float = 0.0) -> None:
+        """Connect, then run `prepare`, which ends its own transactions; on an error nothing stays open.
+
+        A database that is away is waited for as long as patience goes.
+        """
         try:
-            await _see_through(self._thread.submit(self._connect, prepare, create))
+            await _see_through(self._thread.submit(self._connect_in_time, prepare, create, patience_s))
         except BaseException:
             self._closed = True
             self._thread.submit(self._disconnect)
             self._thread.shutdown(wait=False)
             raise
+
+    def beat(self, every_s: float) -> None:
+        """From now on use the connection at least so often, so that its loss is noticed, and what it held taken back.
+
+        What came of it is the error of the next call.
+        """
+        if self._next_beat is None and not self._closed:
+            self._next_beat = asyncio.get_running_loop().call_later(every_s, self._do_beat, every_s)
+
+    def _do_beat(self, every_s: float) -> None:
+        self._next_beat = None
+        if self._beats is None or self._beats.done():
+            self._beats = self._thread.submit(self._touch)
+        self.beat(every_s)
 
     async def read(self, job: Callable[[Connection], _T]) -> _T:
         """What `job` reads, after all that was handed over before."""
@@ -101,6 +122,8 @@ class Writer(Generic[_Outcome]):
             return
         self._send_batch()
         self._closed = True
+        if self._next_beat is not None:
+            self._next_beat.cancel()
         last = self._thread.submit(self._disconnect)
         self._thread.shutdown(wait=False)
         await _see_through(last)
@@ -144,14 +167,31 @@ class Writer(Generic[_Outcome]):
 
     # What follows runs on the writer's thread only.
 
-    def _connect(self, prepare: Callable[[Connection], None], create: bool) -> None:
+    def _connect_in_time(self, prepare: Callable[[Connection], None], create: bool, patience_s: float) -> None:
+        until_s = time.monotonic() + patience_s
+        while not self._connect(prepare, create, is_last=time.monotonic() + _OPENED_AGAIN_S >= until_s):
+            time.sleep(_OPENED_AGAIN_S)
+
+    def _connect(self, prepare: Callable[[Connection], None], create: bool, *, is_last: bool) -> bool:
+        """Whether it could be done; False when the database is away and this was not the last try."""
         try:
             self._connection = self._backend.connect(create=create)
             prepare(self._connection)
         except self._errors as error:
+            cause = error.__cause__ if isinstance(error, ArchiverError) else error
+            if not is_last and isinstance(cause, Exception) and self._backend.is_away(cause):
+                self._disconnect()
+                self._failure = None
+                return False
             if isinstance(error, ArchiverError):
                 raise
             raise self._backend.explain(error) from error
+        return True
+
+    def _touch(self) -> None:
+        # Whatever is wrong is kept as the writer's failure, which every later call tells.
+        with contextlib.suppress(ArchiverError):
+            self._in_transaction(lambda _: None, write=True, shared=True)
 
     def _disconnect(self) -> None:
         connection, self._connection = self._connection, None

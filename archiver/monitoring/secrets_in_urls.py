@@ -28,14 +28,12 @@ def secret_parts(url: str) -> Iterator[str]:
 
 
 def passwords(url: str) -> Iterator[str]:
-    """A database's password, before the host or among the options, and with one the whole address."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        yield url
-        return
-    options = [pair.partition("=") for pair in parts.query.split("&")]
-    found = [parts.netloc.rpartition("@")[0].partition(":")[2]]
+    """A database's password, before the host or among the options, and with one the whole address.
+
+    The database's own library reads addresses in a way of its own: there `/`, `?` and `#` may stand in a password.
+    """
+    options = [pair.partition("=") for pair in url.partition("?")[2].split("&")]
+    found = [url.partition("://")[2].rpartition("@")[0].partition(":")[2]]
     found += [value for name, _, value in options if name.endswith("password")]
     for password in filter(None, found):
         yield from {url, password, unquote(password)}

@@ -24,7 +24,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _EARLIEST = datetime(1990, 1, 1, tzinfo=UTC)
 _LATEST = datetime(2200, 1, 1, tzinfo=UTC)
 _MAX_MEDIA_BYTES = 1 << 40
-_MAX_ID_CHARS = 1024
+# A ledger finds recordings by id, and what a database can find is bounded in bytes; JSON counts odd characters as six.
+_MAX_ID_BYTES = 1024
 _WHOLE = re.compile(r"\s*[+-]?\d{1,20}(\.0*)?\s*\Z", re.ASCII)
 _EXTENSIONS = frozenset({"mp3", "wav", "mp4", "m4a", "ogg", "opus", "flac", "aac", "webm", "amr", "au"})
 _EXTENSION_OF_TYPE = {
@@ -247,7 +248,7 @@ def _decoded(decode: Any, raw: bytes, shape: Any) -> Any:
 
 
 def _is_id(value: Any) -> bool:
-    return isinstance(value, str) and 0 < len(value) <= _MAX_ID_CHARS
+    return isinstance(value, str) and bool(value) and len(json.dumps(value[: _MAX_ID_BYTES + 1])) <= _MAX_ID_BYTES + 2
 
 
 def _is_cursor_element(row: _RecordingRow | _CdrRow, raw: bytes) -> bool:

@@ -14,6 +14,8 @@ class Cut(Enum):
     """It never reaches the server."""
     REPLY = auto()
     """The server does it, and the answer is lost."""
+    REST = auto()
+    """Half of it arrives, and then nothing more, as from a process that is stopped; the connection stays."""
 
 
 class PostgresProxy:
@@ -64,6 +66,10 @@ class PostgresProxy:
                 self.cuts += 1
                 if cut is Cut.REQUEST:
                     return
+                if cut is Cut.REST:
+                    theirs.write(data[: len(data) // 2])
+                    await theirs.drain()
+                    await asyncio.Event().wait()
                 deaf.set()
             theirs.write(data)
             await theirs.drain()

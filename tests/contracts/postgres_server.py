@@ -72,6 +72,13 @@ def run_as_owner(command: list[str]) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, user=user, cwd="/", capture_output=True, text=True, check=False)
 
 
+def give_to_owner(folder: Path) -> None:
+    """What we put there is the server's."""
+    if os.geteuid() == 0:
+        for path in (folder, *folder.rglob("*")):
+            shutil.chown(path, "postgres")
+
+
 def programs() -> Path | None:
     """Where the newest installed server's programs are; None when there is none."""
     found = [each.parent for each in _PROGRAMS.glob("*/bin/initdb")]

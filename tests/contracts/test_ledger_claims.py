@@ -10,7 +10,7 @@ from ledgers import ACCOUNT, DAY, NOON, PROGRESS, LedgerKind, archived, failed, 
 
 from archiver.errors import ClaimLost
 from archiver.ledger.ledger import SqlLedger
-from archiver.ledger.values import PageResult, Run, WindowState
+from archiver.ledger.values import Outcome, PageResult, Run, WindowState
 from archiver.ledger.values_claims import Claim, ClaimState, DoneBefore, Recovered
 from archiver.recording import Status
 
@@ -49,6 +49,19 @@ async def test_an_attempt_that_was_lost_can_write_nothing_any_more(ledger: SqlLe
     await claimed(ledger, run, holder="w2")
     with pytest.raises(ClaimLost):
         await late.finish_window(ACCOUNT, DAY, state=WindowState.COMPLETE, scanned_at=NOON)
+    with pytest.raises(ClaimLost):
+        await page(late, run, "b")
+    assert await ledger.statuses(ACCOUNT, ["a", "b"]) == {"a": Status.PENDING}
+
+
+async def test_an_attempt_that_goes_on_after_its_run_has_ended_can_write_nothing_any_more(
+    ledger: SqlLedger, late: SqlLedger
+) -> None:
+    run = await held(ledger)
+    await claimed(late, run)
+    await page(late, run, "a")
+    await ledger.end_run(run, outcome=Outcome.INTERRUPTED, ended_at=NOON, report=b"{}")
+    assert [row.state for row in await ledger.claims(run)] == [ClaimState.LOST]
     with pytest.raises(ClaimLost):
         await page(late, run, "b")
     assert await ledger.statuses(ACCOUNT, ["a", "b"]) == {"a": Status.PENDING}
