@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -385,9 +387,30 @@ async def test_sessions_one_after_another_keep_the_rate_over_all_of_them() -> No
             async with PbxSession(access(pbx.base_url, requests_per_s=20.0), memory=memory) as session:
                 await ask(session, 2)
         took_s = loop.time() - begun_s
-        # A tenth of a second's requests may come at once, in each.
+        # None of them begins with an allowance of its own.
         assert pbx.stats.requests == 11
-        assert pbx.stats.requests <= 20 * took_s + 2 + 5
+        assert pbx.stats.requests <= 20 * took_s + 1
+
+
+async def test_sessions_that_share_a_rate_never_send_more_however_often_their_shares_change() -> None:
+    async def work(session: PbxSession) -> None:
+        while True:
+            await ask(session)
+
+    async with Simulator(Corpus(ROWS)) as pbx, AsyncExitStack() as stack:
+        reach, memories = access(pbx.base_url, requests_per_s=20 / 10), [PbxMemory(left=[n / 10]) for n in range(10)]
+        sessions = [await stack.enter_async_context(PbxSession(reach, memory=memory)) for memory in memories]
+        begun_s = time.monotonic()
+        tasks = [asyncio.create_task(work(session)) for session in sessions]
+        for n in range(15):
+            await asyncio.sleep(0.1)
+            for session in sessions:
+                session.set_rate(20 / (10 + n % 2))
+        took_s = time.monotonic() - begun_s
+        assert pbx.stats.requests <= 20 * took_s + 5
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def test_a_refused_sign_in_is_remembered_and_not_tried_again_by_the_next_session() -> None:

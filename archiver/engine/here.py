@@ -18,7 +18,7 @@ class Here:
         self.name = "here"
         self.part = 1.0
         self.part_at_once = 1.0
-        self.memory = PbxMemory()
+        self.memory = PbxMemory.of_one_alone()
         self.tally = Tally()
         self.traffic = Traffic()
         self._partitions = iter(partitions)
