@@ -12,7 +12,7 @@ from archive_rig import BEGIN_UNIX_S, SINCE, UNTIL, assert_holds_all, cdr, conse
 from cluster_rig import DaskCluster, claims, dask_cluster, on_cluster
 from s3_servers import free_port
 
-from archiver.simulator import SimulatedRecording, Switches
+from archiver.simulator import Delay, Fault, SimulatedRecording, Switches
 
 SPREAD = {"window_hours": 1, "overlap_hours": 1}
 """Many small windows, whose overlaps show each recording to several workers."""
@@ -183,13 +183,14 @@ def test_a_worker_that_does_not_see_the_archive_is_named_and_gets_nothing(tmp_pa
 
 def test_a_worker_that_joins_gets_its_share_of_work_and_what_is_free_of_the_concurrency(tmp_path: Path) -> None:
     rows = apart(100)
-    # Whoever is alone holds all slots when the other one comes.
     switches = Switches(media_think_time_s=0.4)
     with rig(tmp_path / "rig", rows, switches=switches) as it, dask_cluster(tmp_path / "dask", "one") as cluster:
         on_cluster(it, cluster, "joins", transfer={"concurrency": 4}, listing=WIDER)
         running = it.start("run", "--since", SINCE, "--until", UNTIL, "--json")
         until(lambda: it.pbx.stats.highest_media_in_flight == 4)
         cluster.start_worker("two")
+        # Whoever was alone holds all slots for long when the other one begins.
+        it.pbx.add_fault(Fault(on="media", action=Delay(seconds=4.0), times=4))
         said = running.wait()
         report = said.json
         assert (said.code, report["archived"]) == (0, 100)
