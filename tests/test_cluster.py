@@ -200,7 +200,7 @@ def test_a_worker_that_joins_gets_its_share_of_work_and_what_is_free_of_the_conc
 
 
 def test_the_rate_holds_in_every_second_while_workers_come_and_go(tmp_path: Path) -> None:
-    rows, rate = apart(160), 16
+    rows, rate = apart(150), 16
     with rig(tmp_path / "rig", rows) as it, dask_cluster(tmp_path / "dask", "one", "two") as cluster:
         on_cluster(it, cluster, "rate", transfer={"requests_per_s": float(rate), "concurrency": 8}, listing=WIDER)
         running = it.start("run", "--since", SINCE, "--until", UNTIL, "--json")
@@ -210,8 +210,7 @@ def test_the_rate_holds_in_every_second_while_workers_come_and_go(tmp_path: Path
         cluster.signal("one", signal.SIGTERM)
         said = running.wait()
         assert said.code == 0, said
-        # What a worker had done when it left is found by whoever does its parcel again.
-        assert said.json["archived"] + said.json["already_archived"] == 160
+        assert said.json["archived"] + said.json["already_archived"] == 150
         assert len({row.holder for row in claims("rate", said.json["run_id"])}) == 3
         # Each of three may be one ahead; the rest is what a busy machine makes of a tenth of a second.
         for seconds in (1.0, 4.0):
