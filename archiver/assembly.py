@@ -161,6 +161,12 @@ async def hands_for(settings: Settings, destination: Destination, stack: AsyncEx
     return threads, await stack.enter_async_context(quick)
 
 
+def whole_part(whole: int, part: float) -> int:
+    """A part of a number, rounded down, and one at least."""
+    # A third of three is one, whatever floating point makes of it.
+    return max(1, int(whole * part + 1e-9))
+
+
 def make_bench(
     settings: Settings,
     pbx: Pbx,
@@ -183,9 +189,10 @@ def make_bench(
     def note_limit(limit: int) -> None:
         pbx.traffic.at_once = limit
 
-    at_once = max(1, int(settings.transfer.concurrency * seat.part_at_once))
-    limiter = Limiter(at_once, on_lowered=seat.lowered, on_limit=note_limit)
-    seat.heed(limiter.lower)
+    limiter = Limiter(
+        whole_part(settings.transfer.concurrency, seat.part_at_once), on_lowered=seat.lowered, on_limit=note_limit
+    )
+    seat.heed(limiter.lower, lambda: limiter.held)
     return Bench(
         pbx=pbx,
         store=destination.store,

@@ -2,18 +2,28 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from archive_rig import SINCE, UNTIL, assert_holds_all, cdr, conserved, key, recordings, rig, until
+from archive_rig import BEGIN_UNIX_S, SINCE, UNTIL, assert_holds_all, cdr, conserved, key, recordings, rig, until
 from cluster_rig import DaskCluster, claims, dask_cluster, on_cluster
 from s3_servers import free_port
 
-from archiver.simulator import Switches
+from archiver.simulator import Delay, Fault, SimulatedRecording, Switches
 
 SPREAD = {"window_hours": 1, "overlap_hours": 1}
 """Many small windows, whose overlaps show each recording to several workers."""
+WIDER = {"window_hours": 4, "overlap_hours": 1}
+"""Likewise, and not too many of them where listing is beside the point."""
+
+
+def apart(count: int, *, duration_ms: int = 2000) -> list[SimulatedRecording]:
+    """So many recordings, a quarter of an hour apart, so that every worker finds a window of its own."""
+    rows = recordings(count, duration_ms=duration_ms)
+    return [replace(row, start_unix_s=BEGIN_UNIX_S + 900 * ordinal) for ordinal, row in enumerate(rows)]
 
 
 @pytest.fixture(scope="module")
@@ -44,15 +54,26 @@ def test_a_run_on_a_cluster_archives_and_reports_what_a_run_on_one_machine_does(
         assert it.pbx.stats.media == 300
 
 
-def test_the_rate_and_the_concurrency_hold_for_the_whole_cluster(cluster: DaskCluster, tmp_path: Path) -> None:
-    with rig(tmp_path / "rig", recordings(60), switches=Switches(media_think_time_s=0.05)) as it:
-        transfer = {"requests_per_s": 40.0, "concurrency": 4}
-        on_cluster(it, cluster, "rate", transfer=transfer, listing=SPREAD)
+def test_the_concurrency_is_reached_and_holds_for_the_whole_cluster(cluster: DaskCluster, tmp_path: Path) -> None:
+    with rig(tmp_path / "rig", apart(60), switches=Switches(media_think_time_s=0.2)) as it:
+        on_cluster(it, cluster, "at_once", transfer={"concurrency": 4}, listing=WIDER)
         report = it.run().json
         assert report["archived"] == 60
-        # Each of two workers may begin with one request.
-        assert report["requests"] <= 40 * report["duration_s"] + 2
-        assert it.pbx.stats.highest_media_in_flight <= 4
+        assert len({row.holder for row in claims("at_once", report["run_id"])}) == 2
+        assert it.pbx.stats.highest_media_in_flight == 4
+
+
+def test_the_bandwidth_holds_for_the_whole_cluster(cluster: DaskCluster, tmp_path: Path) -> None:
+    rows = apart(60, duration_ms=8000)
+    size_bytes = rows[0].source.length_bytes
+    a_second = 12 * size_bytes
+    with rig(tmp_path / "rig", rows) as it:
+        on_cluster(it, cluster, "bandwidth", transfer={"concurrency": 4, "bandwidth": f"{a_second}B"}, listing=WIDER)
+        report = it.run().json
+        assert report["archived"] == 60
+        assert len({row.holder for row in claims("bandwidth", report["run_id"])}) == 2
+        # A tenth of a second ahead, and one recording of each of those that are fetched at a time; listings besides.
+        assert it.pbx.stats.most_body_bytes_within(3.0) <= 3.1 * a_second + 4 * size_bytes + 60_000
 
 
 def test_a_full_verification_reads_on_the_cluster_and_finds_what_one_machine_would(
@@ -160,22 +181,40 @@ def test_a_worker_that_does_not_see_the_archive_is_named_and_gets_nothing(tmp_pa
         assert "mount the same file system" in said.json["error"]
 
 
-def test_a_worker_that_joins_gets_its_share_of_work_and_limits(tmp_path: Path) -> None:
-    rows = recordings(240)
-    switches = Switches(media_think_time_s=0.05)
+def test_a_worker_that_joins_gets_its_share_of_work_and_what_is_free_of_the_concurrency(tmp_path: Path) -> None:
+    rows = apart(100)
+    switches = Switches(media_think_time_s=0.4)
     with rig(tmp_path / "rig", rows, switches=switches) as it, dask_cluster(tmp_path / "dask", "one") as cluster:
-        transfer = {"requests_per_s": 20.0, "concurrency": 4}
-        on_cluster(it, cluster, "joins", transfer=transfer, listing=SPREAD)
+        on_cluster(it, cluster, "joins", transfer={"concurrency": 4}, listing=WIDER)
         running = it.start("run", "--since", SINCE, "--until", UNTIL, "--json")
-        until(lambda: it.pbx.stats.media >= 10)
+        until(lambda: it.pbx.stats.highest_media_in_flight == 4)
         cluster.start_worker("two")
+        # Whoever was alone holds all slots for long when the other one begins.
+        it.pbx.add_fault(Fault(on="media", action=Delay(seconds=4.0), times=4))
         said = running.wait()
         report = said.json
-        assert (said.code, report["archived"]) == (0, 240)
-        assert report["requests"] <= 20 * report["duration_s"] + 2
-        assert it.pbx.stats.highest_media_in_flight <= 4
+        assert (said.code, report["archived"]) == (0, 100)
+        assert it.pbx.stats.highest_media_in_flight == 4
         assert len({row.holder for row in claims("joins", report["run_id"])}) == 2
         assert report["logins"] == 2
+
+
+def test_the_rate_holds_in_every_second_while_workers_come_and_go(tmp_path: Path) -> None:
+    rows, rate = apart(150), 16
+    with rig(tmp_path / "rig", rows) as it, dask_cluster(tmp_path / "dask", "one", "two") as cluster:
+        on_cluster(it, cluster, "rate", transfer={"requests_per_s": float(rate), "concurrency": 8}, listing=WIDER)
+        running = it.start("run", "--since", SINCE, "--until", UNTIL, "--json")
+        until(lambda: it.pbx.stats.media >= 4)
+        cluster.start_worker("three")
+        until(lambda: "three" in {cluster.name_of(row.holder) for row in claims("rate")})
+        cluster.signal("one", signal.SIGTERM)
+        said = running.wait()
+        assert said.code == 0, said
+        assert said.json["archived"] + said.json["already_archived"] == 150
+        assert len({row.holder for row in claims("rate", said.json["run_id"])}) == 3
+        # Each of three may be one ahead; the rest is what a busy machine makes of a tenth of a second.
+        for seconds in (1.0, 4.0):
+            assert it.pbx.stats.most_requests_within(seconds) <= rate * seconds + 3 + rate * 0.3
 
 
 def test_a_worker_with_another_archiver_that_joins_gets_nothing_is_named_and_harms_no_run(tmp_path: Path) -> None:

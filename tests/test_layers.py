@@ -57,7 +57,6 @@ MAY_IMPORT: dict[str, set[str]] = {
 DRIVERS: dict[str, set[str]] = {
     "aiofiles": {"pipeline.threads", "stores"},
     "aiohttp": {"pbx.session", "pbx.media", "pbx.foreign", "monitoring.heartbeat"},
-    "aiolimiter": {"pbx.session"},
     "apprise": {"monitoring.notifications"},
     "bagit": {"proof.export"},
     "alembic": {"ledger.schema", "ledger.migrations"},

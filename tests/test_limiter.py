@@ -283,3 +283,24 @@ def test_the_limit_stays_in_its_bounds_and_slots_are_conserved(bound: int, steps
             await asyncio.wait_for(limiter.acquire(), 1.0)
 
     virtually(main)
+
+
+async def test_slots_that_others_still_hold_are_not_given_until_they_let_go() -> None:
+    limiter = Limiter(4)
+    limiter.set_bound(4, ceiling=0)
+    waiting = [asyncio.create_task(limiter.acquire()) for _ in range(6)]
+    await asyncio.sleep(0)
+    assert limiter.held == 0
+    limiter.set_bound(4, ceiling=1)
+    assert limiter.held == 1
+    limiter.set_bound(4, ceiling=9)
+    assert limiter.held == 4
+    limiter.set_bound(2, ceiling=2)
+    limiter.release()
+    limiter.release()
+    assert limiter.held == 2
+    limiter.release()
+    assert limiter.held == 2
+    for each in waiting:
+        each.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)

@@ -33,7 +33,7 @@ async def note_what_is_heard(share: Rehearsal, seat: Seat) -> Ended:
     assert partition is not None
     mine = share.folder / f"{partition.account_id}-{os.getpid()}"
     seat.begin(Tally(), Traffic(), lambda _: None)
-    seat.heed(mine.with_suffix(".heard").touch)
+    seat.heed(mine.with_suffix(".heard").touch, lambda: 0)
     mine.with_suffix(".ready").touch()
     await _until(share.folder, ".ready", PROCESSES)
     if partition.account_id == "0":

@@ -67,8 +67,9 @@ def test_each_process_keeps_its_part_of_the_request_rate(tmp_path: Path) -> None
         it.configure(transfer={"processes": PROCESSES, "concurrency": 2, "requests_per_s": 20.0})
         report = it.run().json
         assert report["archived"] == 60
-        # Each process may begin with a full bucket of its part, which is 20 in all.
-        assert report["requests"] <= 20 + 20 * report["duration_s"] + PROCESSES
+        # Each process may be one ahead; the rest is what a busy machine makes of a tenth of a second.
+        assert it.pbx.stats.most_requests_within(1.0) <= 20 + PROCESSES + 6
+        assert it.pbx.stats.most_requests_within(3.0) <= 60 + PROCESSES + 6
 
 
 def test_a_process_that_is_killed_leaves_its_work_to_the_next_run_and_the_others_go_on(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from archiver.assembly import (
     make_bench,
     utc_now,
 )
-from archiver.commands.working import open_elsewhere, sharing_out
+from archiver.commands.working import begin, open_elsewhere
 from archiver.destination import Destination, accept_compliance, open_destination
 from archiver.engine.base import Seat, Watcher
 from archiver.engine.here import Here
@@ -229,7 +229,7 @@ async def _kit(
     tally = Tally()
     hands = await hands_for(settings, destination, stack)
     bench = make_bench(settings, pbx, destination, hands, seat, run_id=run_id, now=now)
-    seat.begin(tally, pbx.traffic, sharing_out(pbx, bench.limiter, rate, settings.transfer.concurrency, seat))
+    begin(seat, tally, pbx, bench, rate, settings.transfer.concurrency)
     limits = limits_for(settings)
     return Kit(
         bench=bench,

@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from archiver.assembly import hands_for, limits_for, make_bench, utc_now
+from archiver.assembly import hands_for, limits_for, make_bench, utc_now, whole_part
 from archiver.destination import Destination, open_destination
 from archiver.engine.base import Seat
 from archiver.errors import LedgerError
@@ -14,11 +14,11 @@ from archiver.ledger.ledger import open_ledger
 from archiver.ledger.values import Run
 from archiver.pbx.base import Access, Traffic
 from archiver.pbx.session import PbxSession
-from archiver.pipeline.limiter import Limiter
 from archiver.pipeline.producer import Order
 from archiver.pipeline.run import Ended, run
 from archiver.pipeline.tally import Tally
 from archiver.pipeline.threads import seen_through
+from archiver.pipeline.tools import Bench
 from archiver.settings import Settings
 
 
@@ -59,16 +59,13 @@ async def work(
         pbx = await stack.enter_async_context(PbxSession(reach, memory=seat.memory))
         tally = Tally()
         bench = make_bench(settings, pbx, destination, hands, seat, run_id=share.run.run_id, now=now)
-        share_out = sharing_out(pbx, bench.limiter, rate, settings.transfer.concurrency, seat)
-        seat.begin(tally, pbx.traffic, share_out)
-        # The share may have become another one while the session was opened.
-        share_out(seat.part)
+        begin(seat, tally, pbx, bench, share.reach.requests_per_s, settings.transfer.concurrency)
         order = Order(
             run=share.run,
             take=seat.take,
             account_ids=share.account_ids,
             page_size=share.reach.page_size,
-            side_by_side=max(1, int(settings.listing.concurrency * seat.part_at_once)),
+            side_by_side=whole_part(settings.listing.concurrency, seat.part_at_once),
             retry_missing=share.retry_missing,
         )
         ended = await run(
@@ -98,14 +95,17 @@ def open_elsewhere(settings: Settings) -> Destination:
     return open_destination(settings, durable=settings.archive.durable, make=settings.archive.store != "local")
 
 
-def sharing_out(pbx: PbxSession, limiter: Limiter, rate: float, at_once: int, seat: Seat) -> Callable[[float], None]:
-    """What a new share of the limits changes: requests a second, and how many recordings are fetched at a time."""
+def begin(seat: Seat, tally: Tally, pbx: PbxSession, bench: Bench, rate: float, at_once: int) -> None:
+    """Begin at a seat, and keep to its share of these limits from now on, whatever becomes of it."""
 
     def share_out(part: float) -> None:
-        pbx.set_rate(rate * part)
-        limiter.set_bound(max(1, int(at_once * seat.part_at_once)))
+        pbx.set_rate(rate * part, for_s=seat.good_for_s)
+        bench.limiter.set_bound(whole_part(at_once, seat.part_at_once), ceiling=seat.most_at_once)
+        bench.throttle.ask_again()
 
-    return share_out
+    seat.begin(tally, pbx.traffic, share_out)
+    # The share may have become another one while the session was opened.
+    share_out(seat.part)
 
 
 async def work_beside(share: Share, seat: Seat) -> Ended:

@@ -34,7 +34,8 @@ class Seat(Protocol):
     """Where one share of a run is worked on: it gives out partitions, says when to stop, and takes counts.
 
     `part` is the share of the run's request rate and bandwidth that belongs to this seat just now, above 0 and at most 1;
-    `part_at_once` likewise of how many recordings are fetched at a time.
+    `part_at_once` likewise of how many recordings are fetched at a time. That is at most `most_at_once`, which may be none
+    for a while. All of this holds for `good_for_s` seconds; after them, and no news, nothing more is asked of the PBX.
     """
 
     @property
@@ -62,16 +63,29 @@ class Seat(Protocol):
         """Share of the concurrency."""
         ...
 
+    @property
+    def most_at_once(self) -> float:
+        """How many recordings may be fetched at a time, whatever the share says."""
+        ...
+
+    @property
+    def good_for_s(self) -> float:
+        """How long a share holds, in seconds, unless it is said again."""
+        ...
+
     async def take(self) -> Partition | None:
         """The next partition to list, None when there are no more."""
         ...
 
     def begin(self, tally: Tally, traffic: Traffic, on_part: Callable[[float], None]) -> None:
-        """The work begins; both stay live, and `on_part` is called with each new `part`, when both shares are new."""
+        """The work begins; both stay live, and `on_part` is called with each new `part`, and when one is said again."""
         ...
 
-    def heed(self, lower: Callable[[], None]) -> None:
-        """`lower` is to be called when another seat of this run has found that the PBX has too much to do."""
+    def heed(self, lower: Callable[[], None], held: Callable[[], int]) -> None:
+        """`lower` is to be called when another seat of this run has found that the PBX has too much to do.
+
+        `held` says how many recordings are being fetched just now.
+        """
         ...
 
     def lowered(self) -> None:

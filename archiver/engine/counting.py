@@ -1,6 +1,7 @@
 """A seat far from whoever leads the run: it keeps counts, which are told as news."""
 
 import asyncio
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
@@ -19,6 +20,8 @@ class CountingSeat(ABC):
     With `part_at_once` None the share of the concurrency is always that of the other limits.
     """
 
+    good_for_s = math.inf
+
     def __init__(
         self, part: float, *, part_at_once: float | None, memory: PbxMemory | None = None, name: str = ""
     ) -> None:
@@ -28,10 +31,12 @@ class CountingSeat(ABC):
         self.memory = memory or PbxMemory()
         self.tally = Tally()
         self.traffic = Traffic()
+        self.most_at_once = math.inf
         self._part_at_once = part_at_once
         self._bytes_came = 0
         self._lowered = 0
         self._lower: Callable[[], None] = lambda: None
+        self.held: Callable[[], int] = lambda: 0
         self._unsettled: list[Unsettled] = []
         self._on_part: Callable[[float], None] = lambda _: None
 
@@ -48,9 +53,9 @@ class CountingSeat(ABC):
         """The work begins; both stay live, and `on_part` is called with each new `part`."""
         self.tally, self.traffic, self._on_part = tally, traffic, on_part
 
-    def heed(self, lower: Callable[[], None]) -> None:
-        """`lower` is called when another seat has found that the PBX has too much to do."""
-        self._lower = lower
+    def heed(self, lower: Callable[[], None], held: Callable[[], int]) -> None:
+        """`lower` is called when another seat has found that the PBX has too much to do; `held` says what we fetch now."""
+        self._lower, self.held = lower, held
 
     def lowered(self) -> None:
         """This one has found so; the others hear of it with the next news."""

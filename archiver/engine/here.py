@@ -1,6 +1,7 @@
 """A run in this process alone."""
 
 import asyncio
+import math
 from collections.abc import Callable, Iterable
 
 from archiver.engine.base import Watcher
@@ -18,7 +19,8 @@ class Here:
         self.name = "here"
         self.part = 1.0
         self.part_at_once = 1.0
-        self.memory = PbxMemory()
+        self.most_at_once = self.good_for_s = math.inf
+        self.memory = PbxMemory.of_one_alone()
         self.tally = Tally()
         self.traffic = Traffic()
         self._partitions = iter(partitions)
@@ -33,7 +35,7 @@ class Here:
         self.tally, self.traffic = tally, traffic
         self._watcher.begin(tally, traffic)
 
-    def heed(self, lower: Callable[[], None]) -> None:
+    def heed(self, lower: Callable[[], None], held: Callable[[], int]) -> None:
         """There is nobody else to heed."""
 
     def lowered(self) -> None:

@@ -7,6 +7,7 @@ would run while queueing), the token per request and in memory only. Sources: ve
 
 import asyncio
 import json
+import math
 import time
 from datetime import UTC, datetime
 from functools import partial
@@ -14,7 +15,6 @@ from typing import Any, Self
 from urllib.parse import urlencode
 
 import aiohttp
-from aiolimiter import AsyncLimiter
 from yarl import URL
 
 from archiver.errors import (
@@ -30,6 +30,7 @@ from archiver.errors import (
 )
 from archiver.pbx import payloads
 from archiver.pbx.base import Access, CdrsAnswer, RecordingsAnswer, Traffic
+from archiver.pbx.bucket import Bucket
 from archiver.pbx.foreign import Translated, check_status, skew_s
 from archiver.pbx.media import HttpBody, MediaRequest, Peeked, in_path, media_paths, peeked
 from archiver.pbx.memory import PbxMemory
@@ -46,8 +47,8 @@ _MOST_PAGE_BYTES = 32 << 20
 _MOST_LOGIN_BYTES = 1 << 20
 _READ_BUFFER_BYTES = 256 << 10
 _RATE_WINDOW_S = 60.0
-_FIRST_BURST_S = 1.0
-_CHANGED_BURST_S = 0.1
+_LONE_BURST_S = 1.0
+_BURST_S = 0.1
 _ASK_AGAIN_S = 0.02
 _TRANSLATED = Translated()
 _REFUSALS = 3
@@ -70,15 +71,15 @@ class PbxSession:
         self.skew_s: float | None = None
         self._access = access
         self._policy = RetryPolicy(access.max_retries, access.retry_wait_s)
-        self._rate_per_s = access.requests_per_s
+        self._memory = memory or PbxMemory.of_one_alone()
         # A session after others has no allowance of its own to begin with.
-        self._rate = _rate_limiter(
-            access.requests_per_s, burst_s=_FIRST_BURST_S if memory is None else _CHANGED_BURST_S
+        self._bucket = Bucket(
+            access.requests_per_s,
+            burst_s=_LONE_BURST_S if memory is None else _BURST_S,
+            level=self._memory.take_left(),
         )
-        self._rate_turns = asyncio.Lock()
         self._pace = Pace()
         self._rate_window_s = read_pause_s
-        self._memory = memory or PbxMemory()
         self._media_paths = media_paths(access.recording_path)
         if self._memory.media_path in self._media_paths:
             self._media_paths = (self._memory.media_path,)
@@ -86,8 +87,6 @@ class PbxSession:
         self.token_lifetime_s: float | None = None
         self._sign_in_lock = asyncio.Lock()
         self._quiet_until = 0.0
-        if access.requests_per_s and self._memory.last_request_s is not None:
-            self._quiet_until = self._memory.last_request_s + 1 / access.requests_per_s
         self._http: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Self:
@@ -107,15 +106,16 @@ class PbxSession:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        self._memory.left.append(self._bucket.level)
         if self._http is not None:
             await self._http.close()
 
-    def set_rate(self, requests_per_s: float) -> None:
-        """Change the limit of requests per second; 0 is no limit. Only the first of those who wait waits as before."""
-        if requests_per_s != self._rate_per_s:
-            self._rate_per_s = requests_per_s
-            # A new allowance must not bring a whole second's burst each time.
-            self._rate = _rate_limiter(requests_per_s, burst_s=_CHANGED_BURST_S)
+    def set_rate(self, requests_per_s: float, *, for_s: float = math.inf) -> None:
+        """Change the limit of requests per second, 0 is no limit, or say again that it holds.
+
+        After `for_s` seconds without another word no request is sent until there is one.
+        """
+        self._bucket.set_rate(requests_per_s, for_s=for_s)
 
     async def sign_in(self) -> None:
         """Sign in now rather than with the first request; retries by itself.
@@ -345,16 +345,11 @@ class PbxSession:
             raise AssertionError("the session is not open")
         if self._quiet_until and (quiet_s := self._quiet_until - time.monotonic()) > 0:
             await asyncio.sleep(quiet_s)
-        if self._rate is not None:
-            async with self._rate_turns:
-                # It may have changed while others had their turn.
-                if self._rate is not None:
-                    await self._rate.acquire()
+        await self._bucket.take()
         ticket = await self._pace.turn()
         self.traffic.requests += 1
         url = URL(self._access.base_url + target, encoded=True)
         response = await self._http.request(verb, url, allow_redirects=False, **arguments)
-        self._memory.last_request_s = ticket.sent_at_s
         waited_s = time.monotonic() - ticket.sent_at_s
         try:
             if response.status in {429, 503}:
@@ -392,11 +387,3 @@ async def _limited(response: aiohttp.ClientResponse, most_bytes: int) -> bytes:
             response.close()
             raise BadAnswer(f"the answer is larger than {most_bytes >> 20} MiB")
     return bytes(body)
-
-
-def _rate_limiter(requests_per_s: float, *, burst_s: float = _FIRST_BURST_S) -> AsyncLimiter | None:
-    """Zero means no limit; so many seconds' requests may come at once, and one at least."""
-    if not requests_per_s:
-        return None
-    burst = max(requests_per_s * burst_s, 1.0)
-    return AsyncLimiter(burst, burst / requests_per_s)

@@ -55,6 +55,7 @@ class Limiter:
         on_limit: Callable[[int], None] = lambda _: None,
     ) -> None:
         self._bound = bound
+        self._ceiling = math.inf
         self._on_lowered = on_lowered
         self._on_limit = on_limit
         self._clock = clock
@@ -90,7 +91,7 @@ class Limiter:
 
     async def acquire(self) -> None:
         """Wait for a slot; first come, first served."""
-        if self._held < self.limit and not self._waiting:
+        if self._has_room and not self._waiting:
             self._held += 1
             if self._held == self.limit:
                 self._was_reached = True
@@ -143,13 +144,18 @@ class Limiter:
         if self._clock() - self._cut_at_s >= _SAME_TROUBLE_S:
             self._cut()
 
-    def set_bound(self, bound: int) -> None:
-        """Another bound from now on; the limit keeps its place below it."""
+    def set_bound(self, bound: int, *, ceiling: float = math.inf) -> None:
+        """Another bound from now on; the limit keeps its place below it.
+
+        Below it, too, no more than `ceiling` slots are given, 0 for none just now: others still hold them.
+        """
+        self._ceiling = ceiling
         if bound != self._bound:
             exact = max(1.0, self._exact_limit * bound / self._bound)
             self._too_much = max(1, round(self._too_much * bound / self._bound))
             self._bound = bound
             self._set(min(exact, float(bound)))
+        self._grant()
 
     def _end_window(self, now: float) -> None:
         if len(self._latencies_s) >= _FEW_SAMPLES and self._is_slower(median(self._latencies_s), now):
@@ -196,8 +202,12 @@ class Limiter:
         self._on_limit(self.limit)
         self._grant()
 
+    @property
+    def _has_room(self) -> bool:
+        return self._held < self.limit and self._held < self._ceiling
+
     def _grant(self) -> None:
-        while self._waiting and self._held < self.limit:
+        while self._waiting and self._has_room:
             granted = self._waiting.popleft()
             if not granted.cancelled():
                 self._held += 1

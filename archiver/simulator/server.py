@@ -209,7 +209,7 @@ class Simulator:
         sent, keeps_alive = await deliver(
             wire, reply, now=self._clock(), keeps_alive=request.keeps_alive, bytes_per_s=limit
         )
-        self.stats.body_bytes += sent
+        self.stats.sent(sent)
         whole = reply.media is not None and reply.status == HTTPStatus.OK and sent == reply.length_bytes
         return keeps_alive, whole
 

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import dataclass, field
+
+_TENTHS = 10
+"""In a second."""
 
 
 @dataclass(slots=True)
@@ -19,6 +23,8 @@ class Stats:
         connections_opened, connections_open, highest_connections: of clients.
         highest_in_flight, highest_media_in_flight: requests between the end of their head and that of the answer.
         body_bytes: sent in bodies.
+        requests_by_tenth, body_bytes_by_tenth: when requests came and bodies were through, by tenths of a second of the
+            monotonic clock.
     """
 
     requests_by_kind: Counter[str] = field(default_factory=Counter)
@@ -34,6 +40,8 @@ class Stats:
     media_in_flight: int = 0
     highest_media_in_flight: int = 0
     body_bytes: int = 0
+    requests_by_tenth: Counter[int] = field(default_factory=Counter)
+    body_bytes_by_tenth: Counter[int] = field(default_factory=Counter)
 
     @property
     def requests(self) -> int:
@@ -60,6 +68,14 @@ class Stats:
         """Requests for media."""
         return self.requests_by_kind["media"]
 
+    def most_requests_within(self, seconds: float) -> int:
+        """Of any so many seconds one after another, those with the most requests, to a tenth of a second."""
+        return _most_within(dict(self.requests_by_tenth), seconds)
+
+    def most_body_bytes_within(self, seconds: float) -> int:
+        """Likewise of the bytes of bodies, each as a whole when it is through."""
+        return _most_within(dict(self.body_bytes_by_tenth), seconds)
+
     def opened(self) -> None:
         """A client connected."""
         self.connections_opened += 1
@@ -69,6 +85,7 @@ class Stats:
     def begin(self, kind: str) -> None:
         """A request's head is in."""
         self.requests_by_kind[kind] += 1
+        self.requests_by_tenth[_tenth()] += 1
         self.in_flight += 1
         self.highest_in_flight = max(self.highest_in_flight, self.in_flight)
         if kind == "media":
@@ -80,3 +97,17 @@ class Stats:
         self.in_flight -= 1
         if kind == "media":
             self.media_in_flight -= 1
+
+    def sent(self, size_bytes: int) -> None:
+        """So much of a body went out."""
+        self.body_bytes += size_bytes
+        self.body_bytes_by_tenth[_tenth()] += size_bytes
+
+
+def _tenth() -> int:
+    return int(time.monotonic() * _TENTHS)
+
+
+def _most_within(by_tenth: dict[int, int], seconds: float) -> int:
+    span = round(seconds * _TENTHS)
+    return max((sum(by_tenth.get(first + n, 0) for n in range(span)) for first in by_tenth), default=0)

@@ -55,7 +55,7 @@ class Crew:
         self._address, self._side = address, side
         self._terms = terms
         self._stop = stop
-        self._shares = Shares(1)
+        self._shares = Shares(1, terms.most)
         self._fit: dict[str, int] = {}
         self._unfit: set[str] = set()
         self._room = asyncio.Condition()
@@ -72,7 +72,10 @@ class Crew:
             await self._look_around(strict=True)
             self._shares.divide(self.hands)
             self._group = await self._stack.enter_async_context(asyncio.TaskGroup())
-            watching = [self._group.create_task(each()) for each in (self._look_now_and_then, self._pass_on)]
+            watching = [
+                self._group.create_task(each())
+                for each in (self._look_now_and_then, self._keep_shared_out, self._pass_on)
+            ]
             for each in watching:
                 self._stack.callback(each.cancel)
         except BaseException:
@@ -106,7 +109,7 @@ class Crew:
             fewer = self._shares.begin()
         try:
             if fewer:
-                await self._scheduler.tell("set_portion", self._shares.portion)
+                await self._scheduler.tell("set_portion", self._shares.portion())
             yield not self.ending.is_set()
         finally:
             async with self._room:
@@ -135,6 +138,7 @@ class Crew:
                     done = answer.failure is None and (self.ending.is_set() or not answer.stopped)
             finally:
                 self.counts.end(key, done=done)
+                self._shares.come_back(key)
             if done or self._is_over:
                 return answer if done else None
             failure = answer.failure if answer is not None else None
@@ -145,7 +149,7 @@ class Crew:
     async def _once(self, work: Work, share: Any, parcel: Any, key: str) -> Answer | None:
         """One errand; None when nobody is left who could answer."""
         workers = frozenset(self._fit)
-        errand = Errand(self._side, work, share, parcel, self._shares.portion)
+        errand = Errand(self._side, work, share, parcel, self._shares.set_out(key))
 
         async def answered() -> Answer | Lost | ClusterError:
             try:
@@ -200,14 +204,20 @@ class Crew:
             await asyncio.sleep(_LOOK_EVERY_S)
             try:
                 await self._look_around(strict=False)
-                if self._shares.settle():
-                    await self._scheduler.tell("set_portion", self._shares.portion)
                 seen_s = loop.time() if self._fit else seen_s
             except ClusterError:
                 # Whoever waits for an answer hears of it; so does everybody when it lasts.
                 pass
             self._deserted = loop.time() - seen_s > _NO_WORKER_S
             await self._notify()
+
+    async def _keep_shared_out(self) -> None:
+        """Give what has become free to those that lack it, and say again what holds, lest anybody thinks we are gone."""
+        while True:
+            await asyncio.sleep(_LOOK_EVERY_S)
+            if self._shares.settle():
+                with suppress(ClusterError):
+                    await self._scheduler.tell("set_portion", self._shares.portion())
 
     async def _look_around(self, *, strict: bool) -> None:
         """Find out who is there. At first all must be fit; who comes later and is not gets nothing to do."""
@@ -245,6 +255,7 @@ class Crew:
             return f"it can't be asked ({type(error).__name__}): is the same archiver installed there?"
 
     def _hear(self, told: FarNews) -> None:
+        self._shares.heard(told.key, told.number, told.held)
         if self.counts.hear(told.key, told.news) and not self._is_over:
             self._group.create_task(self._lower(told.key))
 

@@ -30,7 +30,7 @@ class Parcel:
 
 @dataclass(frozen=True, slots=True)
 class Errand:
-    """A parcel on its way; `portion` is its share of the run's limits when it sets out."""
+    """A parcel on its way; `portion` is its share of the run's limits when it sets out, and names no other parcel."""
 
     side: str
     work: Work
@@ -58,7 +58,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class FarNews:
-    """News of the errand of this key."""
+    """News of the errand of this key, which goes by the portion of this number and fetches `held` recordings just now."""
 
     key: str
     news: News
+    number: int
+    held: int

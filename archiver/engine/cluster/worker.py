@@ -21,6 +21,8 @@ from archiver.pbx.memory import PbxMemory
 from archiver.pipeline.producer import Partition
 
 _NEWS_EVERY_S = 0.5
+_GOOD_FOR_S = 10.0
+"""Shares are said again every two seconds. Less than it takes until a silent worker's errand is given to another one."""
 _GOES_ON = frozenset({"executing", "long-running", "memory", "error"})
 
 
@@ -30,14 +32,28 @@ class FarSeat(CountingSeat):
     What others say to it comes from another thread.
     """
 
-    def __init__(self, errand: Errand, memory: PbxMemory, name: str) -> None:
+    good_for_s = _GOOD_FOR_S
+
+    def __init__(self, key: str, errand: Errand, memory: PbxMemory, name: str) -> None:
         super().__init__(errand.portion.part, part_at_once=None, memory=memory, name=name)
+        self.key = key
+        self._number = -1
         self._loop = asyncio.get_running_loop()
         self._partitions = iter(errand.parcel.partitions if isinstance(errand.parcel, Parcel) else ())
 
     async def take(self) -> Partition | None:
         """The next partition to list, None when there are no more."""
         return None if self.stop.is_set() else next(self._partitions, None)
+
+    def set_portion(self, portion: Portion) -> None:
+        """The run's limits are shared out anew; where this seat is not named it fetches as many at a time as before."""
+        self._number = portion.number
+        self.most_at_once = portion.slots.get(self.key, self.most_at_once)
+        self.set_part(portion.part)
+
+    def far_news(self) -> FarNews:
+        """The counts, and how it keeps to its share."""
+        return FarNews(self.key, self.news(), self._number, self.held())
 
     def hear(self, what: Callable[..., None], *arguments: object) -> None:
         """Do something in the seat's own loop; one that has ended hears nothing."""
@@ -56,7 +72,7 @@ class WorkerSide(WorkerPlugin):
         self._seats: dict[str, FarSeat] = {}
         self._worker: Worker | None = None
         self._memory: PbxMemory | None = None
-        self._portion = Portion(-1, 1.0)
+        self._portion = Portion(-1, 1.0, {})
 
     def setup(self, worker: Worker) -> None:
         """The worker has it from now on."""
@@ -84,7 +100,7 @@ class WorkerSide(WorkerPlugin):
             return
         self._portion = portion
         for seat in tuple(self._seats.values()):
-            seat.hear(seat.set_part, portion.part)
+            seat.hear(self._heed, seat, portion)
 
     def lower(self, but: str) -> None:
         """The errand of this key has found that the PBX has too much to do; the others shall heed it."""
@@ -95,14 +111,15 @@ class WorkerSide(WorkerPlugin):
     async def answer(self, key: str, errand: Errand) -> Answer:
         """Run an errand to its end, telling how it goes on."""
         name = self._worker.address if self._worker is not None else ""
-        seat = FarSeat(errand, self._memory or PbxMemory(), name)
+        seat = FarSeat(key, errand, self._memory or PbxMemory(), name)
         self._seats[key] = seat
         # What was said meanwhile counts, whatever the errand was told when it set out.
-        self._portion = max(self._portion, errand.portion)
-        seat.set_part(self._portion.part)
+        older, newer = sorted((errand.portion, self._portion), key=lambda portion: portion.number)
+        self._portion = newer.over(older)
+        seat.set_portion(self._portion)
         try:
             async with asyncio.TaskGroup() as group:
-                telling = group.create_task(self._tell_now_and_then(key, seat))
+                telling = group.create_task(self._tell_now_and_then(seat))
                 result, error = await _outcome(errand, seat)
                 telling.cancel()
         finally:
@@ -110,11 +127,19 @@ class WorkerSide(WorkerPlugin):
                 del self._seats[key]
         return Answer(result, error, seat.stop.is_set(), seat.news())
 
-    async def _tell_now_and_then(self, key: str, seat: FarSeat) -> None:
+    def _heed(self, seat: FarSeat, portion: Portion) -> None:
+        """Have a seat keep to its share, and tell so at once: somebody may wait for what it needs no more."""
+        seat.set_portion(portion)
+        self._tell(seat)
+
+    async def _tell_now_and_then(self, seat: FarSeat) -> None:
         while True:
             await asyncio.sleep(_NEWS_EVERY_S)
-            if self._worker is not None:
-                self._worker.log_event(self.name, pickle.dumps(FarNews(key, seat.news())))
+            self._tell(seat)
+
+    def _tell(self, seat: FarSeat) -> None:
+        if self._worker is not None:
+            self._worker.log_event(self.name, pickle.dumps(seat.far_news()))
 
 
 async def _outcome(errand: Errand, seat: FarSeat) -> tuple[Any, ArchiverError | None]:
