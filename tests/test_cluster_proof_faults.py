@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from archive_rig import SINCE, UNTIL, Rig, assert_holds_all, cdr, conserved, key, recordings, rig, until
+from archive_rig import SINCE, UNTIL, Rig, Said, assert_holds_all, cdr, conserved, key, recordings, rig, until
 from cluster_rig import DaskCluster, claims, dask_cluster, on_cluster
 from s3_kinds import CREDENTIALS, bucket, prefixed
 from s3_proxy import Answer, Cut, Fault, Request, proxied
@@ -60,7 +60,7 @@ def held(folder: Path, schema: str, *names: str) -> Iterator[Held]:
 def test_a_worker_that_is_killed_while_it_reads_changes_nothing_of_what_is_found(tmp_path: Path) -> None:
     with held(tmp_path, "verify_killed", "one") as at:
         running = at.it.start(*VERIFY, env=CREDENTIALS)
-        until(lambda: bool(at.reading))
+        until(lambda: bool(at.reading) or running.process.poll() is not None)
         at.cluster.start_worker("two", environment=CREDENTIALS)
         at.cluster.signal("one", signal.SIGKILL)
         at.go_on.set()
@@ -73,7 +73,7 @@ def test_a_worker_that_is_killed_while_it_reads_changes_nothing_of_what_is_found
 def test_when_the_scheduler_dies_a_verification_ends_with_8_and_says_so(tmp_path: Path) -> None:
     with held(tmp_path, "verify_headless", "one") as at:
         running = at.it.start(*VERIFY, env=CREDENTIALS)
-        until(lambda: bool(at.reading))
+        until(lambda: bool(at.reading) or running.process.poll() is not None)
         at.cluster.scheduler.kill()
         said = running.wait()
         assert said.code == 8, said
@@ -84,11 +84,27 @@ def test_when_the_scheduler_dies_a_verification_ends_with_8_and_says_so(tmp_path
 def test_an_interrupted_verification_ends_with_130_and_says_that_it_is_not_complete(tmp_path: Path) -> None:
     with held(tmp_path, "verify_stopped", "one") as at:
         running = at.it.start(*VERIFY, env=CREDENTIALS)
-        until(lambda: bool(at.reading))
+        until(lambda: bool(at.reading) or running.process.poll() is not None)
         running.signal(signal.SIGINT)
         at.go_on.set()
         said = running.wait()
         assert (said.code, said.json["complete"]) == (130, False), said
+
+
+def killed_at_work(it: Rig, cluster: DaskCluster, schema: str, *command: str) -> Said:
+    """A command of which a worker is killed that has a part of the work, when the PBX has heard a few words."""
+    before = it.pbx.stats.requests
+    running = it.start(*command)
+    until(lambda: it.pbx.stats.requests > before + 2 or running.process.poll() is not None)
+    holder = next(row.holder for row in claims(schema) if row.state == "held")
+    # Parcels name the worker, days the process.
+    name = next(
+        name
+        for name, worker in cluster.workers.items()
+        if holder.endswith((f":{cluster.ports[name]}", f" {worker.pid}"))
+    )
+    cluster.signal(name, signal.SIGKILL)
+    return running.wait()
 
 
 def test_days_whose_worker_is_killed_are_reconciled_by_another_as_if_nothing_had_been(tmp_path: Path) -> None:
@@ -99,49 +115,47 @@ def test_days_whose_worker_is_killed_are_reconciled_by_another_as_if_nothing_had
     ):
         on_cluster(it, cluster, "reconcile_killed")
         assert it.run("--scheduler", "").code == 0
-        running = it.start(*RECONCILE)
-        until(lambda: any(row.state == "held" for row in claims("reconcile_killed")))
-        cluster.signal("one", signal.SIGKILL)
-        far = running.wait()
+        far = killed_at_work(it, cluster, "reconcile_killed", *RECONCILE)
         here = it.command(*RECONCILE, "--scheduler", "")
         assert (far.code, here.code) == (0, 0), far
+        assert "lost" in {row.state for row in claims("reconcile_killed")}
         for name in ("complete", "classes", "call_records", "days_whole", "recordings", "cdrs"):
             assert far.json[name] == here.json[name]
 
 
-@pytest.mark.parametrize("command", ["run", "reconcile"])
-def test_what_its_workers_die_of_is_left_to_the_next_one_and_the_rest_is_done(tmp_path: Path, command: str) -> None:
-    """With a scheduler that allows no failure the first one that dies is enough."""
-    scheduler = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
-    switches = Switches(round_trip_s=0.1, media_think_time_s=0.2)
-    cdrs = [cdr(row) for row in ROWS]
+NO_FAILURE = {"DASK_DISTRIBUTED__SCHEDULER__ALLOWED_FAILURES": "0"}
+"""The first worker that dies of a parcel is the last one that gets it."""
+
+
+def test_a_parcel_that_its_workers_die_of_is_left_to_the_next_run_and_the_others_are_done(tmp_path: Path) -> None:
+    switches = Switches(media_think_time_s=0.5)
     with (
-        rig(tmp_path / "rig", ROWS, cdrs=cdrs, switches=switches) as it,
-        dask_cluster(tmp_path / "dask", "one", "two", scheduler=scheduler) as cluster,
+        rig(tmp_path / "rig", ROWS, switches=switches) as it,
+        dask_cluster(tmp_path / "dask", "one", "two", scheduler=NO_FAILURE) as cluster,
     ):
-        schema = f"given_up_{command}"
-        on_cluster(it, cluster, schema, transfer={"concurrency": 2, "requests_per_s": 0})
-        if command == "reconcile":
-            assert it.run("--scheduler", "").code == 0
-        again = ("run", *RECONCILE[1:]) if command == "run" else RECONCILE
-        running = it.start(*again)
-        until(lambda: any(row.state == "held" for row in claims(schema)))
-        cluster.signal(
-            next(cluster.name_of(row.holder) for row in claims(schema) if row.state == "held")
-            if command == "run"
-            else "one",
-            signal.SIGKILL,
-        )
-        said = running.wait()
+        on_cluster(it, cluster, "parcel_lost", transfer={"concurrency": 2, "requests_per_s": 0})
+        said = killed_at_work(it, cluster, "parcel_lost", "run", *RECONCILE[1:])
+        assert (said.code, said.json["outcome"]) == (3, "incomplete"), said
+        assert conserved(said.json)
+        assert [problem for problem in said.json["problems"] if "partition_lost" in problem["reason"]]
+        assert said.json["windows_incomplete"] >= 1
+        assert it.run().code == 0
+        assert_holds_all(it, ROWS)
+
+
+def test_days_that_their_workers_die_of_are_left_to_the_next_one_and_the_others_are_reconciled(tmp_path: Path) -> None:
+    switches = Switches(round_trip_s=0.3)
+    with (
+        rig(tmp_path / "rig", ROWS, cdrs=[cdr(row) for row in ROWS], switches=switches) as it,
+        dask_cluster(tmp_path / "dask", "one", "two", scheduler=NO_FAILURE) as cluster,
+    ):
+        on_cluster(it, cluster, "days_lost")
+        assert it.run("--scheduler", "").code == 0
+        said = killed_at_work(it, cluster, "days_lost", *RECONCILE)
         assert said.code == 3, said
-        if command == "run":
-            assert conserved(said.json)
-            assert [problem for problem in said.json["problems"] if "partition_lost" in problem["reason"]]
-            assert said.json["windows"]["incomplete"] >= 1
-        else:
-            assert "left undone" in said.json["error"]
-        assert it.start(*again).wait().code == 0
-        assert_holds_all(it, ROWS) if command == "run" else None
+        assert "left undone" in said.json["error"]
+        assert 0 < len(said.json["days"]) < 4
+        assert it.command(*RECONCILE).code == 0
 
 
 @pytest.mark.parametrize("how", ["broken", "absent"])
