@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 from fake_scheduler import answered
 from structlog.testing import capture_logs
@@ -209,6 +210,18 @@ def node(**others: str | None) -> dict[str, Any]:
         "msgspec": "0.20",
     }
     return {"packages": same | others}
+
+
+async def test_a_question_whose_connection_was_just_being_closed_is_asked_again() -> None:
+    answers = [CommClosedError("Stream is closed"), "yes"]
+
+    async def run(*_: object, **__: object) -> Mapping[str, Any]:
+        return {WORKER: answers.pop(0)}
+
+    assert await scheduler(Client(run=run)).ask(len, "", worker=WORKER) == "yes"
+    answers += [CommClosedError("Stream is closed")] * 3
+    with pytest.raises(Unanswered, match="CommClosedError"):
+        await scheduler(Client(run=run)).ask(len, "", worker=WORKER)
 
 
 @dataclass

@@ -160,10 +160,17 @@ class Scheduler:
 
     async def _have_run(self, function: Callable[..., Any], *arguments: Any, worker: str) -> Any:
         """Have a worker run a function in its own loop."""
+        from distributed.comm.core import CommClosedError
+
         answers: Mapping[str, Any] | None = None
         with spoken(self._address, self._client), suppress(TimeoutError):
             async with asyncio.timeout(_EXAMINED_S):
-                answers = await self._client.run(function, *arguments, workers=[worker], on_error="return")
+                for pause_s in (0.1, 0.5, 0.0):
+                    answers = await self._client.run(function, *arguments, workers=[worker], on_error="return")
+                    # The scheduler may take a connection for it that the worker is just closing after the last question.
+                    if not isinstance(answers[worker], CommClosedError):
+                        break
+                    await asyncio.sleep(pause_s)
         if answers is None:
             # Which of both is silent?
             await self.workers()
