@@ -15,6 +15,7 @@ from archiver.assembly import known_ledger, utc_now
 from archiver.destination import Destination, open_destination
 from archiver.errors import ArchiverError, LedgerError, StoreError
 from archiver.ledger.base import Ledger
+from archiver.ledger.ledger import open_ledger
 from archiver.pipeline.run import Ended, Failure
 from archiver.pipeline.threads import Threads
 from archiver.proof.evidence.audit import Draft, Record
@@ -155,6 +156,19 @@ class Evidence:
 
         await read_trail(self._file, self._threads, see)
         return found
+
+
+async def bring_trail(settings: Settings, destination: Destination) -> None:
+    """Put what the audit trail has gained into a remote store, before anybody is to know the archive by it.
+
+    Raises:
+        LedgerError.
+    """
+    async with AsyncExitStack() as stack:
+        ledger = await open_ledger(settings.ledger_url(), create=False)
+        stack.push_async_callback(ledger.close)
+        threads = await stack.enter_async_context(Threads(1, "evidence"))
+        await Evidence(settings, destination, ledger, threads).copy()
 
 
 async def run_audit_check(settings: Settings) -> TrailReport:

@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,12 @@ from in_process import Silent
 from virtual_clock import virtually
 
 from archiver.engine.base import Watcher
-from archiver.engine.cluster.counts import Counts
-from archiver.engine.cluster.crew import Crew, Terms
+from archiver.engine.cluster.counts import Counts, End
 from archiver.engine.cluster.cutting import Cutter
 from archiver.engine.cluster.errand import Parcel
 from archiver.engine.cluster.scheduler import Scheduler
 from archiver.engine.cluster.shares import Shares
-from archiver.engine.cluster.versions import check_versions
+from archiver.engine.cluster.versions import check_versions, difference
 from archiver.engine.wire import News, Unsettled
 from archiver.errors import SignInRefused, WorkersDiffer
 from archiver.pbx.base import Access, Secret, Traffic
@@ -189,6 +189,15 @@ def test_a_patch_version_of_python_makes_no_difference_and_a_minor_one_does() ->
         check_versions(found(worker={"python": "3.12.4.final.0"}))
 
 
+def test_who_joins_later_is_compared_in_the_same_and_the_difference_is_named() -> None:
+    told = found(worker={"msgspec": "0.18", "python": "3.12.4.final.0"})
+    ours = told["client"]
+    assert difference(ours, ours) == ""
+    assert difference(ours, told["workers"]["tcp://w:1"]) == (
+        "it has python 3.12; here it is 3.11; it has msgspec 0.18; here it is 0.20"
+    )
+
+
 def test_of_many_differences_the_first_are_named_and_the_rest_is_counted() -> None:
     told = found()
     told["workers"] = {f"tcp://w:{n}": {"packages": {}} for n in range(3)}
@@ -225,10 +234,10 @@ def news(archived: int, *, lowered: int = 0, unsettled: tuple[Unsettled, ...] = 
 
 def test_a_parcel_that_is_done_again_counts_once_and_its_requests_each_time() -> None:
     counts = Counts(Silent())
-    for key, done in (("first", False), ("again", True)):
+    for key, end in (("first", End.UNDONE), ("again", End.DONE)):
         counts.begin(key)
         counts.hear(key, news(3))
-        counts.end(key, done=done)
+        counts.end(key, end)
     assert (counts.tally.archived, counts.tally.listed, counts.traffic.requests) == (3, 3, 8)
     assert counts.traffic.at_once == 0
 
@@ -238,7 +247,7 @@ def test_late_news_of_a_parcel_that_has_come_back_change_nothing() -> None:
     counts = Counts(watcher)
     counts.begin("one")
     counts.hear("one", news(2))
-    counts.end("one", done=True)
+    counts.end("one", End.DONE)
     late = news(9, lowered=4, unsettled=(Unsettled(ACCOUNT, "x", "missing", "why"),))
     assert not counts.hear("one", late)
     assert (counts.tally.archived, counts.traffic.requests, watcher.total, watcher.names) == (2, 3, 20, [])
@@ -274,12 +283,38 @@ def test_sums_are_of_what_is_done_and_of_what_is_under_way_and_nothing_else(step
             if key in under_way:
                 under_way[key] = (archived, archived + 1)
         elif step in {"done", "undone"} and key in under_way:
-            counts.end(key, done=step == "done")
+            counts.end(key, End.DONE if step == "done" else End.UNDONE)
             last, requests = under_way.pop(key)
             done, spent = done + last * (step == "done"), spent + requests
         assert counts.tally.archived == done + sum(last for last, _ in under_way.values())
         assert counts.tally.bytes_archived == 10 * counts.tally.archived
         assert counts.traffic.requests == spent + sum(requests for _, requests in under_way.values())
+
+
+@pytest.mark.parametrize("end", [End.LEFT, End.LOST])
+def test_what_an_attempt_has_archived_stays_in_the_report_when_nobody_does_it_again(end: End) -> None:
+    counts = Counts(Silent())
+    counts.begin("one")
+    counts.hear("one", replace(news(3), tally=Tally(claimed=5, archived=3, settled=3, windows_complete=2)))
+    before = counts.end("one", End.UNDONE)
+    assert counts.tally.archived == 0
+    # The next one is cut off before it has found what the first had done.
+    counts.begin("again", before)
+    counts.hear("again", news(0))
+    assert counts.tally.archived == 3
+    counts.end("again", end)
+    assert (counts.tally.archived, counts.tally.listed, counts.tally.pending) == (3, 5, 2)
+    if end is End.LOST:
+        counts.lost(ACCOUNT, 4, "it broke")
+        assert (counts.tally.windows_complete, counts.tally.windows_incomplete) == (0, 4)
+
+
+def test_what_was_done_in_the_end_counts_as_it_ended_whatever_was_counted_before() -> None:
+    counts = Counts(Silent())
+    counts.begin("one", Tally(claimed=9, archived=9, settled=9))
+    counts.hear("one", news(2))
+    counts.end("one", End.DONE)
+    assert counts.tally.archived == 2
 
 
 def test_a_parcel_that_never_came_back_is_in_the_report_with_its_windows_as_incomplete() -> None:
@@ -306,17 +341,6 @@ def test_a_worker_that_does_not_answer_is_not_waited_for_and_is_no_error() -> No
         return clock()
 
     assert virtually(main) < 1000.0 + 60
-
-
-@pytest.mark.parametrize("error", [ModuleNotFoundError("archiver"), RuntimeError("it broke")])
-async def test_whatever_a_new_worker_answers_only_keeps_that_worker_from_work(error: Exception) -> None:
-    async def examine(_: Scheduler, __: str) -> str:
-        raise error
-
-    stop = asyncio.Event()
-    crew = Crew("tcp://nobody:1", "run", Terms(4, 1.0, examine), watcher=Silent(), stop=stop)
-    crew._scheduler = Scheduler(None, "tcp://nobody:1", "run")
-    assert type(error).__name__ in str(await crew._wrong_with("tcp://new:1"))
 
 
 # What a worker remembers of the PBX

@@ -76,7 +76,7 @@ DRIVERS: dict[str, set[str]] = {
     "sqlalchemy": {"ledger"},
     "sqlite3": {"ledger"},
     "stamina": {"pbx.retrying", "cli"},
-    "structlog": {"logs", "cli"},
+    "structlog": {"logs", "cli", "engine.cluster"},
     "tqdm": {"cli.progress"},
     "uvloop": {"engine.loop"},
     "yarl": {"pbx.session"},

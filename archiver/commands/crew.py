@@ -9,11 +9,10 @@ from functools import partial
 from archiver.commands.sharing import Mark, marked, wrong_with_worker
 from archiver.destination import Destination
 from archiver.engine.base import Watcher
+from archiver.engine.cluster.comparing import difference_of
 from archiver.engine.cluster.crew import Crew, Terms
 from archiver.engine.cluster.scheduler import Scheduler, check_extra
-from archiver.engine.cluster.versions import fingerprint
-from archiver.errors import SettingsError
-from archiver.pipeline.threads import seen_through
+from archiver.errors import NotShared, SettingsError
 from archiver.settings import Settings
 
 _LEAVING_S = 15.0
@@ -55,22 +54,28 @@ async def crew_for(
     """The workers of the settings' scheduler, each of which sees the archive, and may write if the work `writes`.
 
     Raises:
+        NotShared: the bucket has no audit trail yet, by which workers would know it.
         SettingsError, ClusterError, StoreError.
     """
     async with AsyncExitStack() as stack:
         mark = await stack.enter_async_context(marked(destination, run_id=run_id, writes=writes))
+        if mark.trail is not None and not mark.trail:
+            raise NotShared(
+                "the bucket holds nothing of the audit trail yet, by which workers know it from another one: "
+                "an `archiver run` brings it there"
+            )
         terms = Terms(
             most=most,
             grace_s=settings.transfer.grace_s + _LEAVING_S,
-            examine=partial(_examined, settings, mark, await seen_through(fingerprint)),
+            examine=partial(_examined, settings, mark),
         )
         side = f"archiver-{run_id or secrets.token_hex(8)}"
         crew = Crew(settings.cluster.scheduler, side, terms, watcher=watcher, stop=stop)
         yield await stack.enter_async_context(crew)
 
 
-async def _examined(settings: Settings, mark: Mark, ours: str, scheduler: Scheduler, worker: str) -> str:
+async def _examined(settings: Settings, mark: Mark, scheduler: Scheduler, worker: str) -> str:
     # Whoever comes later was not there when versions were compared.
-    if await scheduler.ask(fingerprint, worker=worker) != ours:
-        return "it runs another archiver: install the same everywhere"
-    return str(await scheduler.ask(wrong_with_worker, settings, mark, worker=worker))
+    return await difference_of(scheduler, worker) or str(
+        await scheduler.ask(wrong_with_worker, settings, mark, worker=worker)
+    )

@@ -15,7 +15,7 @@ from archiver.engine.base import Watcher
 from archiver.engine.cluster.crew import Crew, Failed
 from archiver.engine.cluster.cutting import Cutter
 from archiver.engine.cluster.errand import Parcel
-from archiver.engine.cluster.scheduler import Lost
+from archiver.engine.cluster.speaking import Lost
 from archiver.engine.counting import CountingSeat
 from archiver.errors import ClusterError, SettingsError, StoreError
 from archiver.ledger.ledger import open_ledger

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from contextlib import suppress
 
 from archiver.commands.crew import check_cluster, crew_for
 from archiver.commands.inspection import ReadShare, VerifyRequest, read_elsewhere, run_verify
@@ -15,9 +16,10 @@ from archiver.commands.reconciling import (
 from archiver.destination import open_destination
 from archiver.engine.base import Watcher
 from archiver.engine.cluster.crew import Crew, Failed
-from archiver.engine.cluster.scheduler import Lost
+from archiver.engine.cluster.speaking import Lost
 from archiver.engine.counting import CountingSeat
 from archiver.errors import ArchiverError, ClusterError
+from archiver.evidence import bring_trail
 from archiver.proof.reconciliation.found import PartitionReport
 from archiver.proof.reconciliation.job import AccountDays
 from archiver.proof.verification.inventory import Expected
@@ -42,6 +44,8 @@ async def verify_anywhere(
         return await run_verify(settings, request, stop=stop)
     destination = open_destination(settings, durable=False, make=False)
     try:
+        if destination.remote:
+            await bring_trail(settings, destination)
         async with crew_for(
             settings, destination, run_id="", most=_MOST_READ, writes=False, watcher=watcher, stop=stop
         ) as crew:
@@ -146,10 +150,12 @@ async def _hand(
                 partition = next(source, None) if may_begin else None
                 if partition is None:
                     break
-                answer = await crew.do(reconcile_elsewhere, share, partition)
-                if answer is not None:
-                    reports.put_nowait(answer.result)
-    except (Failed, Lost) as error:
+                # The days of one that was lost are in no report, which is told in the end; what is left goes on.
+                with suppress(Lost):
+                    answer = await crew.do(reconcile_elsewhere, share, partition)
+                    if answer is not None:
+                        reports.put_nowait(answer.result)
+    except Failed as error:
         reports.put_nowait(_as_ours(error))
     except ClusterError as error:
         reports.put_nowait(error)

@@ -144,16 +144,18 @@ async def run_reconcile(
         the_run = await ledger.begin_run(run_id, started_at=started_at, holding=account_ids)
         job = _job(settings, the_run, account_ids, period, started_at)
         share, halt = ReconcileShare(settings, reach, job), asyncio.Event()
+        threads = await stack.enter_async_context(Threads(1, "evidence"))
+        evidence = Evidence(settings, destination, ledger, threads, run_id=run_id, now=now)
         begun_s = asyncio.get_running_loop().time()
         if elsewhere is not None:
+            # In a bucket it is by the trail that workers know the archive.
+            await evidence.copy()
             reports = elsewhere.each(share, job.partitions(DAYS_TOGETHER), stop=halt, watcher=watcher)
         else:
             kit = await _kit(share, Here((), halt, watcher), destination, ledger, stack, now=now)
             reports = _one_by_one(job, kit)
         found = await lead(job, reports, ledger, stop=stop, halt=halt)
         took_s = asyncio.get_running_loop().time() - begun_s
-        threads = await stack.enter_async_context(Threads(1, "evidence"))
-        evidence = Evidence(settings, destination, ledger, threads, run_id=run_id, now=now)
         found = replace(found, ended=await evidence.seal_after(found.ended))
         result = await _finished(job, found, ledger, took_s=took_s, ended_at=now())
         error = await evidence.witness([reconciled(result.report)])

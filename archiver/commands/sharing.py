@@ -2,6 +2,7 @@
 
 import asyncio
 import secrets
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from archiver.settings import Settings
 from archiver.stores.notes import Notes
 
 _NOTES = "cluster"
+_REMEMBERED_S = 5.0
+_LOOK_EVERY_S = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +74,7 @@ def _archive(settings: Settings, mark: Mark) -> str:
     destination = open_destination(settings, durable=settings.archive.durable, make=remote)
     try:
         if mark.trail is None:
-            if mark.note not in Notes(destination.folder, _NOTES).read():
+            if not _is_seen(mark.note, Notes(destination.folder, _NOTES)):
                 return f"{destination.folder.path} is not the archive of this run there: mount the same file system"
         elif not mark.trail <= {head.key for head in copies_in(destination.store)}:
             return "its bucket is not the one of this run: look at store.s3.endpoint_url and at its credentials"
@@ -80,6 +83,16 @@ def _archive(settings: Settings, mark: Mark) -> str:
     finally:
         destination.close()
     return ""
+
+
+def _is_seen(note: str, notes: Notes) -> bool:
+    """A host that looked into the folder before may remember it a while as it was (NFS)."""
+    until_s = time.monotonic() + _REMEMBERED_S
+    while note not in notes.read():
+        if time.monotonic() >= until_s:
+            return False
+        time.sleep(_LOOK_EVERY_S)
+    return True
 
 
 async def _ledger(settings: Settings, mark: Mark) -> str:

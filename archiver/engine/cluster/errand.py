@@ -7,7 +7,7 @@ from typing import Any
 from archiver.engine.cluster.shares import Portion
 from archiver.engine.counting import CountingSeat
 from archiver.engine.wire import News
-from archiver.errors import ArchiverError
+from archiver.errors import ArchiverError, Severity
 from archiver.pipeline.producer import Partition
 from archiver.pipeline.run import Ended, Failure
 
@@ -54,6 +54,11 @@ class Answer:
         if self.error is not None:
             return Failure.of(self.error)
         return self.result.error if isinstance(self.result, Ended) else None
+
+    @property
+    def passes(self) -> bool:
+        """Whether it could not be done just then, and may be a while later."""
+        return self.error is not None and self.error.severity is Severity.RETRYABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from archiver.errors import WorkersDiffer
 PACKAGES = ("recording-archiver", "msgspec", "psycopg")
 """Beyond those that Dask itself compares."""
 _MUST_AGREE = ("recording-archiver", "python", "distributed", "msgspec")
+OTHER_SOURCE = "runs another archiver of the same version number: install the same everywhere"
 _MINOR = 2
 
 
@@ -37,6 +38,11 @@ def check_versions(found: Mapping[str, Any]) -> None:
     if told:
         more = f" (and {len(told) - 3} more)" if len(told) > 3 else ""  # noqa: PLR2004
         raise WorkersDiffer(f"{'; '.join(told[:3])}{more}: install the same versions everywhere")
+
+
+def difference(ours: Mapping[str, Any], theirs: Mapping[str, Any]) -> str:
+    """In what a worker differs from here, in words; empty when it does not. Both as Dask tells them of a node."""
+    return "; ".join(_differences("it", _packages(ours), _packages(theirs), _MUST_AGREE))
 
 
 def _of_scheduler(scheduler: Mapping[str, Any] | None, ours: Mapping[str, str | None]) -> Iterator[str]:
