@@ -104,6 +104,7 @@ class Rig:
     base_url: str = ""
     cold: bool = False
     """Whether each command starts as a user's does, which costs most of a second; else see `warm_start`."""
+    warm: type[WarmPopen] = WarmPopen
 
     def __post_init__(self) -> None:
         self.base_url = self.base_url or self.pbx.base_url
@@ -158,7 +159,7 @@ class Rig:
         under = ["prlimit", *limits] if limits else []
         environment = self.environment(**(env or {}))
         warm = not (self.cold or limits) and warm_start.fits(environment)
-        kind, command = (WarmPopen, []) if warm else (subprocess.Popen, [*under, sys.executable, "-m", "archiver"])
+        kind, command = (self.warm, []) if warm else (subprocess.Popen, [*under, sys.executable, "-m", "archiver"])
         return Started(
             kind(
                 [*command, *arguments],

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+import warm_start
 from archive_rig import Rig, until
 from hosts_apart import Host
 from postgres_server import postgres
 from s3_servers import free_port
+from warm_start import WarmDask, WarmOnDask
 
 _DASK = [sys.executable, "-W", "ignore", "-m", "dask"]
 _PATIENCE = {
@@ -54,15 +56,32 @@ class DaskCluster:
 
         What it `hides` it sees empty, as a host would on which nothing is mounted there.
         """
+        self.begin_worker(name, threads=threads, hides=hides, environment=environment, host=host, **more)
+        self.wait_for(name)
+        return self.workers[name].pid
+
+    def begin_worker(
+        self,
+        name: str,
+        *,
+        threads: int = 1,
+        hides: Path | None = None,
+        environment: Mapping[str, str] | None = None,
+        host: Host | None = None,
+        **more: str,
+    ) -> None:
+        """The same without the wait."""
         command = ["worker", self.address, "--nthreads", str(threads), "--no-nanny", "--no-dashboard", "--name", name]
         self.ports[name] = free_port()
         command += ["--host", host.address if host else "127.0.0.1", "--worker-port", str(self.ports[name])]
         command += ["--local-directory", str(self.folder / f"of-{name}"), "--memory-limit", "0"]
         log = self.folder / f"{name}.log"
         self.workers[name] = _started(command, log, {**(environment or {}), **more}, hides, host.inside if host else ())
+
+    def wait_for(self, name: str) -> None:
+        log = self.folder / f"{name}.log"
         until(lambda: b"Registered to" in log.read_bytes() or self.workers[name].poll() is not None)
         assert self.workers[name].poll() is None, log.read_text()
-        return self.workers[name].pid
 
     def signal(self, name: str, number: signal.Signals) -> None:
         self.workers[name].send_signal(number)
@@ -100,7 +119,9 @@ def dask_cluster(
         until(lambda: b"Scheduler at" in log.read_bytes() or cluster.scheduler.poll() is not None)
         assert cluster.scheduler.poll() is None, log.read_text()
         for name in names:
-            cluster.start_worker(name, threads=threads)
+            cluster.begin_worker(name, threads=threads)
+        for name in names:
+            cluster.wait_for(name)
         yield cluster
     finally:
         cluster.end()
@@ -114,14 +135,16 @@ def _started(
         apart += ["unshare", "--mount", "sh", "-c", f'mount -t tmpfs -o mode=700 none "{hides}" && exec "$@"', "sh"]
         if subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
             pytest.skip("mounting is not permitted here")
+    environment = os.environ | _PATIENCE | more
+    kind: Any = subprocess.Popen
+    words = [*apart, *_DASK, *command]
+    if not apart and warm_start.fits(environment):
+        kind, words = WarmDask, command
     with log.open("wb") as out:
-        return subprocess.Popen(
-            [*apart, *_DASK, *command],
-            stdout=out,
-            stderr=subprocess.STDOUT,
-            cwd=log.parent,
-            env=os.environ | _PATIENCE | more,
+        process: subprocess.Popen[bytes] = kind(
+            words, stdout=out, stderr=subprocess.STDOUT, cwd=log.parent, env=environment
         )
+        return process
 
 
 class ClaimRow(NamedTuple):
@@ -141,4 +164,5 @@ def claims(schema: str, run_id: str = "") -> list[ClaimRow]:
 
 def on_cluster(it: Rig, cluster: DaskCluster, schema: str, **sections: dict[str, Any]) -> None:
     """Settings with a ledger in this schema, and the cluster's scheduler."""
+    it.warm = WarmOnDask
     it.configure(ledger={"url": postgres().url(schema)}, cluster={"scheduler": cluster.address}, **sections)

@@ -210,7 +210,7 @@ class LedgerMachine(RuleBasedStateMachine):
 
 
 TestLedgerMachine = LedgerMachine.TestCase
-TestLedgerMachine.settings = settings(max_examples=30, stateful_step_count=25, deadline=None)
+TestLedgerMachine.settings = settings(max_examples=15, stateful_step_count=25, deadline=None)
 
 
 class PostgresMachine(LedgerMachine):

@@ -192,7 +192,7 @@ async def test_who_stands_still_halfway_through_a_page_holds_up_nobody_and_write
         still = await open_ledger(server.url(schema_of(tmp_path), port=proxy.port), standstill_s=0.3)
         other = await open_ledger(url, standstill_s=0.3)
         run = await still.begin_run("still", started_at=NOON)
-        proxy.arm(b"202605-0", Cut.REST)
+        proxy.arm(b"COPY entries", Cut.REST)
         rows = [recording(f"202605-{number}") for number in range(500)]
         async with asyncio.TaskGroup() as group:
             listing = group.create_task(list_page(still, run, *rows))

@@ -373,7 +373,7 @@ def assert_each_medium_came_once(world: World) -> None:
     assert sum(world.in_vain.values()) <= 6 * len(DISTURBED)
 
 
-SEEDS = (1, 2)
+SEEDS = (1,)
 CAMPAIGN_SEEDS = 100
 
 

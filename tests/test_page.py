@@ -469,7 +469,7 @@ def test_no_hostile_text_becomes_an_element(payload: str) -> None:
     assert_same_structure(payload)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.text(
         alphabet=st.one_of(st.sampled_from("<>\"'&/=-!`{}%#;: a\x00\u202e\ud800\x1b"), st.characters()),

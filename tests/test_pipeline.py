@@ -108,7 +108,7 @@ FAULTS = st.lists(
 )
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
 @given(faults=FAULTS, workers=st.integers(1, 5), queue_size=st.integers(1, 4), page_size=st.integers(1, 8))
 def test_counts_are_conserved_and_no_wrong_byte_is_archived_whatever_fails(
     faults: list[Fault], workers: int, queue_size: int, page_size: int

@@ -260,7 +260,7 @@ def test_whatever_nights_succeed_fail_or_are_left_out_the_calendar_says_what_was
         ledger = runner.run(open_ledger(f"sqlite:///{tmp_path}/ledger.sqlite3"))
         accounts = itertools.count()
 
-        @settings(max_examples=1000 if "ARCHIVER_CAMPAIGN" in os.environ else 30, deadline=None)
+        @settings(max_examples=1000 if "ARCHIVER_CAMPAIGN" in os.environ else 15, deadline=None)
         @given(nights)
         def holds(course: list[Night]) -> None:
             runner.run(play(ledger, f"{next(accounts):032x}", course))

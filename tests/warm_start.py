@@ -3,6 +3,8 @@
 As a program it imports the archiver once and then forks a process for every command it is asked for, which runs what
 `python -m archiver` runs, with the streams, folder, environment and umask it was given. `WarmPopen` asks it, and is a
 `subprocess.Popen` in everything else: the new process is a child of the test's own, and is signalled and waited for as any.
+
+Another one has Dask as well, for commands that work on a cluster and for `dask` itself.
 """
 
 import atexit
@@ -24,14 +26,18 @@ from pathlib import Path
 from typing import Any
 
 _PR_SET_CHILD_SUBREAPER = 36
-_LEFT_OUT = (".__main__", ".migrations", ".cluster")
-"""Dask, on which `cluster` rests, reads the environment when it is imported."""
+_LEFT_OUT = (".__main__", ".migrations")
+_ON_DASK = ".cluster"
+"""Dask, on which it rests, is slow to import, and reads the environment then: it is told to do so again."""
 _LONGEST_REQUEST = 1 << 20
-_HARMLESS = ("ARCHIVER_", "AWS_", "PYTEST_")
+_HARMLESS = ("ARCHIVER_", "AWS_", "DASK_", "PYTEST_")
 
 
 class WarmPopen(subprocess.Popen[str]):
     """`python -m archiver` with these arguments, without the wait for its imports."""
+
+    program = "archiver"
+    with_dask = False
 
     def _execute_child(self, args: list[str], *others: Any) -> None:
         # As `subprocess` hands them over: cwd, env, and from the tenth on the ends of three pipes.
@@ -39,15 +45,27 @@ class WarmPopen(subprocess.Popen[str]):
         given = (pipes[0], pipes[3], pipes[5])
         streams = [own if descriptor == -1 else descriptor for own, descriptor in enumerate(given)]
         try:
-            self.pid = _starter().start(args, Path(cwd), env, streams)
+            self.pid = _starter(self.with_dask).start(self.program, args, Path(cwd or "."), env, streams)
             self._child_created = True
         finally:
             self._close_pipe_fds(*pipes)  # type: ignore[attr-defined]  # as every `_execute_child` does
 
 
+class WarmOnDask(WarmPopen):
+    """The same for a command that works on a cluster."""
+
+    with_dask = True
+
+
+class WarmDask(WarmOnDask):
+    """`python -m dask`."""
+
+    program = "dask"
+
+
 def fits(env: Mapping[str, str]) -> bool:
     """Whether it differs from the tests' own only in what nobody reads before a command works."""
-    started_with = _starter().environment
+    started_with = _starter(False).environment
     changed = {name for name in env.keys() | started_with.keys() if env.get(name) != started_with.get(name)}
     return all(name.startswith(_HARMLESS) for name in changed)
 
@@ -55,18 +73,18 @@ def fits(env: Mapping[str, str]) -> bool:
 class _Starter:
     """The process that forks; it ends when this one does."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, with_dask: bool) -> None:
         self.environment = dict(os.environ)
         self._asking, answering = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        command = [sys.executable, __file__, str(answering.fileno())]
+        command = [sys.executable, __file__, str(answering.fileno()), *["dask"][:with_dask]]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, pass_fds=[answering.fileno()]
         )
         answering.close()
         atexit.register(self._end)
 
-    def start(self, arguments: list[str], cwd: Path, env: Mapping[str, str], streams: list[int]) -> int:
-        request = {"arguments": arguments, "cwd": str(cwd.absolute()), "env": dict(env), "umask": _umask()}
+    def start(self, program: str, arguments: list[str], cwd: Path, env: Mapping[str, str], streams: list[int]) -> int:
+        request = {"arguments": [program, *arguments], "cwd": str(cwd.absolute()), "env": dict(env), "umask": _umask()}
         _adopt_orphans(True)
         try:
             socket.send_fds(self._asking, [json.dumps(request).encode()], streams)
@@ -82,8 +100,8 @@ class _Starter:
 
 
 @cache
-def _starter() -> _Starter:
-    return _Starter()
+def _starter(with_dask: bool) -> _Starter:
+    return _Starter(with_dask=with_dask)
 
 
 def _adopt_orphans(adopt: bool) -> None:
@@ -97,12 +115,16 @@ def _umask() -> int:
     return int(found.split()[1], 8)
 
 
-def _import_everything() -> None:
+def _import_everything(*, with_dask: bool) -> None:
     import archiver
 
+    left_out = _LEFT_OUT if with_dask else (*_LEFT_OUT, _ON_DASK)
     for module in pkgutil.walk_packages(archiver.__path__, "archiver."):
-        if not any(part in module.name for part in _LEFT_OUT):
+        if not any(part in module.name for part in left_out):
             importlib.import_module(module.name)
+    if with_dask:
+        for name in ("dask.cli", "distributed.cli.dask_scheduler", "distributed.cli.dask_worker"):
+            importlib.import_module(name)
     import uvloop  # noqa: F401 - as the loop does when a command starts
 
     assert threading.active_count() == 1, "what was imported started a thread, which no fork has"
@@ -140,11 +162,13 @@ def _become(request: dict[str, Any], streams: list[int]) -> list[str]:
     time.tzset()
     os.chdir(request["cwd"])
     os.umask(request["umask"])
+    if "dask" in sys.modules:
+        sys.modules["dask"].config.refresh()
     arguments: list[str] = request["arguments"]
     return arguments
 
 
 if __name__ == "__main__":
-    _import_everything()
-    sys.argv = ["archiver", *_serve(socket.socket(fileno=int(sys.argv[1])))]
-    runpy.run_module("archiver", run_name="__main__", alter_sys=True)
+    _import_everything(with_dask="dask" in sys.argv[2:])
+    sys.argv = _serve(socket.socket(fileno=int(sys.argv[1])))
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)

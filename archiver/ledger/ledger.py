@@ -31,7 +31,7 @@ async def open_ledger(
     create: bool = True,
     busy_timeout_s: float = 30.0,
     patience_s: float = 120.0,
-    standstill_s: float = 30.0,
+    standstill_s: float = 10.0,
     beat_s: float = 5.0,
     wait: bool = False,
 ) -> "SqlLedger":

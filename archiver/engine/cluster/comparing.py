@@ -64,8 +64,9 @@ async def _of_all(workers: Iterable[str], look: Callable[[str], Awaitable[Any]])
         except (Unanswered, ClusterUnreachable) as error:
             return error
 
-    workers = list(workers)
-    found = dict(zip(workers, await asyncio.gather(*map(one, workers)), strict=True))
+    async with asyncio.TaskGroup() as group:
+        looks = {worker: group.create_task(one(worker)) for worker in workers}
+    found = {worker: look.result() for worker, look in looks.items()}
     for worker, answer in found.items():
         if isinstance(answer, ClusterUnreachable):
             raise answer
