@@ -1,6 +1,7 @@
 """The benchmarks at a tiny scale: every mode against a live PBX works, and what a peer loses is seen."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,6 +64,8 @@ def test_the_parts_of_the_work_beside_the_whole(tmp_path: Path) -> None:
     assert all(float(row[head.index("CPU s per 1,000")]) > 0 for row in rows)
 
 
+@pytest.mark.campaign
+@pytest.mark.skipif("ARCHIVER_CAMPAIGN" not in os.environ, reason="runs behind `make campaign`")
 def test_verify_against_sha256sum_and_by_presence_and_size(tmp_path: Path) -> None:
     full, ours, many, *levels = bench(tmp_path, "verify", "--scale", "0.002", "--entries", "5000", "20000")
     assert float(ours[full.index("median ratio")].strip("*")) > 0
@@ -140,6 +143,8 @@ def test_the_plot_shows_what_the_table_says() -> None:
     assert ratios(rows) == {"curl": {"small\nhttps": 0.25}}
 
 
+@pytest.mark.campaign
+@pytest.mark.skipif("ARCHIVER_CAMPAIGN" not in os.environ, reason="runs behind `make campaign`")
 def test_a_ledger_in_postgresql(tmp_path: Path) -> None:
     if programs() is None:
         pytest.skip("no PostgreSQL server here")

@@ -1,5 +1,6 @@
 """A cluster of hosts with addresses, names and process ids of their own, one of which is cut off in the middle."""
 
+import os
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +62,13 @@ def test_hosts_with_addresses_names_and_process_ids_of_their_own_share_a_run(tmp
         assert said.json["logins"] == 2
 
 
-@pytest.mark.parametrize("returns", ["during the run", "after the run"])
+LATER = (
+    pytest.mark.campaign,
+    pytest.mark.skipif("ARCHIVER_CAMPAIGN" not in os.environ, reason="runs behind `make campaign`"),
+)
+
+
+@pytest.mark.parametrize("returns", ["during the run", pytest.param("after the run", marks=LATER)])
 def test_the_work_of_a_host_that_is_cut_off_is_done_by_the_other_and_its_return_does_no_harm(
     returns: str, tmp_path: Path
 ) -> None:

@@ -17,7 +17,7 @@ from .live_pbx import Plan, living
 from .live_runs import Live
 from .scale_server import served
 
-THINK_TIME_S = 0.25
+THINK_TIME_S = 1.0
 AT_ONCE = 16
 """For each worker."""
 SECONDS = 60.0
