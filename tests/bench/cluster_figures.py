@@ -20,7 +20,7 @@ from .scale_server import served
 THINK_TIME_S = 1.0
 AT_ONCE = 16
 """For each worker."""
-SECONDS = 60.0
+SECONDS = 120.0
 WORKERS = (1, 2, 4)
 WINDOW_HOURS = 1
 ROOM_BYTES = 16_384
