@@ -19,8 +19,9 @@ from sqlalchemy import Connection
 
 from archiver.errors import AccountTaken, ArchiveInUse, ExitCode, LedgerError, LedgerTooNew
 from archiver.ledger.ledger import SqlLedger, open_ledger
-from archiver.ledger.values import Outcome, Run, Task, WindowState
+from archiver.ledger.values import ArchivedEntry, Outcome, Run, Task, WindowState
 from archiver.ledger.values_reconciling import CdrFile
+from archiver.ledger.values_retention import Expiry, TombstoneKind
 from archiver.recording import Fixity, Status
 
 END_OTHERS = (
@@ -440,6 +441,38 @@ async def test_a_process_beside_one_whose_account_another_run_has_by_now_writes_
     await other.close()
     with pytest.raises(AccountTaken):
         await beside.close()
+
+
+@pytest.mark.parametrize("what", ["row", "tries", "object", "expiry"])
+async def test_neither_a_repair_nor_an_expiry_goes_on_in_an_account_that_another_run_has_by_now(
+    url: str, what: str
+) -> None:
+    late = await open_ledger(url)
+    run = await late.begin_run("first", started_at=NOON)
+    (task,) = await list_page(late, run, recording("a"))
+    await late.settle(run, archived(task))
+    (entry,) = [each async for each in late.objects()]
+    other = await open_ledger(url)
+    await other.begin_run("second", started_at=NOON, holding=[ACCOUNT])
+    with pytest.raises(AccountTaken, match="another run works on it by now"):
+        await late_change(late, run, task, entry, what)
+    assert [each async for each in other.objects()] == [entry]
+    await other.close()
+    with pytest.raises(AccountTaken):
+        await late.close()
+
+
+async def late_change(ledger: SqlLedger, run: Run, task: Task, entry: ArchivedEntry, what: str) -> None:
+    match what:
+        case "row":
+            await ledger.correct_entry(run, entry, sidecar_sha256=SHA)
+        case "tries":
+            await ledger.note_tries(run, entry, failed(task, Status.MISSING).failures)
+        case "object":
+            await ledger.replace_damaged(run, entry, archived(task), recording=recording("a"), at=NOON)
+        case _:
+            gone = Expiry(task.entry_id, "k", b"{}", Fixity(2, SHA), TombstoneKind.EXPIRED, "r", "", NOON, 1)
+            await ledger.expire(run, [gone], holds_through=0)
 
 
 async def late_write(ledger: SqlLedger, run: Run, task: Task, what: str) -> None:
